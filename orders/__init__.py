@@ -1,0 +1,3 @@
+"""The reference implementation of the orders service API."""
+
+__version__ = "0.1.0"

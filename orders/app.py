@@ -1,0 +1,111 @@
+"""The routes: what answers which path and method. Those of the API are made from the contract."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import cast
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
+
+from orders.book import OrderBook
+from orders.contract import Contract, ContractError, Operation, ParameterError
+from orders.database import Store
+from orders.docs import make_pages
+from orders.exchange import Exchange, Handler, InFlight, Request
+from orders.logs import AccessLog
+from orders.operations import OPERATIONS
+from orders.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
+
+logger = logging.getLogger("orders")
+
+Routes = Mapping[str, Mapping[str, Handler]]
+
+
+class App(HTTPServerConnectionDelegate):
+    """Hands each request to the handler of its path and method. Serve it with Tornado's `HTTPServer`."""
+
+    def __init__(self, routes: Routes, access_log: AccessLog | None = None) -> None:
+        self.in_flight = InFlight()
+        self._routes = routes
+        self._access_log = access_log
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
+        """Return what receives the next request on a connection."""
+        return Exchange(self._handle, cast(HTTP1Connection, request_conn), self.in_flight, self._access_log)
+
+    def _handle(self, request: Request) -> "Response | asyncio.Future[Response]":
+        methods = self._routes.get(request.path)
+        if methods is None:
+            return NOT_FOUND
+        handler = methods.get(request.method)
+        if handler is None:
+            return method_not_allowed(list(methods))
+        return handler(request)
+
+
+def make_app(contract: Contract, store: Store, access_log: AccessLog | None = None) -> App:
+    """Return the service: the operations of `contract` over `store`, `/health` and the documentation.
+
+    Raises ContractError if the contract and `orders.operations` differ.
+    """
+    check_operations(contract, OPERATIONS)
+    routes: dict[str, dict[str, Handler]] = {}
+    for operation in contract.operations:
+        handler = _operation_handler(operation, OPERATIONS[operation.operation_id], store)
+        routes.setdefault(operation.path, {})[operation.method] = handler
+    for path, handler in {"/health": _health_handler(store), **_page_handlers(contract)}.items():
+        routes.setdefault(path, {"GET": handler, "HEAD": handler})
+    return App(routes, access_log)
+
+
+def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Response]]) -> None:
+    """Raise ContractError, naming what differs, unless every operation has its function and the reverse."""
+    operations = {operation.operation_id: operation for operation in contract.operations}
+    if missing := sorted(operations.keys() - functions.keys()):
+        raise ContractError(f"the contract has {', '.join(missing)}, for which orders.operations has no function")
+    if missing := sorted(functions.keys() - operations.keys()):
+        raise ContractError(f"orders.operations has {', '.join(missing)}, which the contract does not have")
+    for operation_id, operation in operations.items():
+        _, *arguments = inspect.signature(functions[operation_id]).parameters
+        parameters = [parameter.name for parameter in operation.parameters]
+        if set(arguments) != set(parameters):
+            raise ContractError(
+                f"{operation_id} has the parameters {', '.join(parameters)} in the contract"
+                f" and {', '.join(arguments)} in orders.operations"
+            )
+
+
+def _operation_handler(operation: Operation, function: Callable[..., Response], store: Store) -> Handler:
+    def handle(request: Request) -> "Response | asyncio.Future[Response]":
+        try:
+            arguments = operation.arguments(request.query)
+        except ParameterError as error:
+            return message_response(400, str(error))
+        return store.run(partial(function, **arguments))
+
+    return handle
+
+
+def _health_handler(store: Store) -> Handler:
+    def check(book: OrderBook) -> Response:
+        book.check()
+        return json_response(200, {"status": "ok"})
+
+    def handle(request: Request) -> "Response | asyncio.Future[Response]":
+        try:
+            return store.run(check)
+        except Exception as error:
+            logger.warning("the database does not answer: %s", error)
+            return json_response(503, {"status": "unavailable"})
+
+    return handle
+
+
+def _page_handlers(contract: Contract) -> dict[str, Handler]:
+    def handler(page: Response) -> Handler:
+        return lambda request: page
+
+    return {path: handler(page) for path, page in make_pages(contract).items()}

@@ -1,0 +1,259 @@
+"""Opening a database, and running calls on its order book without keeping the event loop waiting.
+
+SQLite reads take microseconds, so they run on the event loop itself. Writes wait for the disk, so they go to one
+writer thread, which puts all the calls that are waiting into one transaction and answers them after its commit:
+one wait for the disk serves many clients.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import quote
+
+from peewee import PeeweeException, SqliteDatabase
+
+from orders.book import OrderBook, WriteNeeded
+from orders.models import AssignedOrder
+
+T = TypeVar("T")
+
+# "ORDS" in the header of the file (PRAGMA application_id) tells our databases from other programs'.
+APPLICATION_ID = 0x4F524453
+SCHEMA_VERSION = 1
+
+BUSY_TIMEOUT_S = 10.0
+MAX_GROUP = 500
+MEMORY = ":memory:"
+
+
+class DatabaseURLError(ValueError):
+    """The database URL is not one that the service understands."""
+
+
+class CannotOpenDatabase(Exception):
+    """The database cannot be used; the message says why."""
+
+
+class Store(Protocol):
+    """A database that is open, in one process."""
+
+    def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
+        """Run `call` in one transaction; return its result, or a future of it if it has to wait.
+
+        The result of a call that has written is given out after the commit (D13).
+        """
+
+    def close(self) -> None:
+        """Finish what was begun and close the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseURL:
+    """A parsed `--database`: the path of an SQLite file, or `:memory:`."""
+
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> "DatabaseURL":
+        """Parse `sqlite:///relative.db`, `sqlite:////absolute.db` or `sqlite:///:memory:`.
+
+        Raises DatabaseURLError, with a message for the user, for anything else.
+        """
+        scheme, separator, path = url.partition("://")
+        if not separator:
+            raise DatabaseURLError(f"{url!r} is not a database URL like sqlite:///orders.db")
+        if scheme != "sqlite":
+            raise DatabaseURLError(f"unknown database scheme {scheme!r} (known: sqlite)")
+        if not path.startswith("/") or path in ("/", "//") or "\0" in path:
+            raise DatabaseURLError(f"{url!r} names no file; write sqlite:///relative.db or sqlite:////absolute.db")
+        if "?" in path:
+            raise DatabaseURLError(f"{url!r} has options, which an SQLite URL does not take")
+        return cls(path[1:])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the database lives and dies with one process."""
+        return self.path == MEMORY
+
+
+def prepare(url: DatabaseURL) -> None:
+    """Create the database if there is none, and see that it is ours and can be written to.
+
+    Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing.
+    """
+    if url.in_memory:
+        return
+    try:
+        _refuse_foreign(url.path)
+        database = _sqlite(url)
+        try:
+            _create_schema(database)
+        finally:
+            database.close()
+    except (PeeweeException, sqlite3.Error, OSError) as error:
+        raise CannotOpenDatabase(f"cannot open database {url.path}: {error}") from error
+
+
+def open_store(url: DatabaseURL) -> Store:
+    """Open the database for the running event loop. A file must have been prepared."""
+    database = _sqlite(url)
+    database.connect()
+    if url.in_memory:
+        _create_schema(database)
+        return MemoryStore(database)
+    return SqliteStore(database)
+
+
+class MemoryStore:
+    """A database in memory: no disk to wait for, so each call is a transaction on the event loop."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self._book = OrderBook(database)
+
+    def run(self, call: Callable[[OrderBook], T]) -> T:
+        """Run `call` in one transaction and return its result."""
+        with self._database.atomic():
+            return call(self._book)
+
+    def close(self) -> None:
+        """Close, and so forget, the database."""
+        self._database.close()
+
+
+class SqliteStore:
+    """An SQLite file: reads on the event loop, writes in groups on a thread of their own."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self._reader = OrderBook(database, read_only=True)
+        self._writer = GroupWriter(database)
+
+    def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
+        """Try `call` on what is committed; if it has to write, hand it to the writer and return a future."""
+        try:
+            return call(self._reader)
+        except WriteNeeded:
+            return self._writer.submit(call)
+
+    def close(self) -> None:
+        """Commit what was submitted, then close the database."""
+        self._writer.close()
+        self._database.close()
+
+
+@dataclass(slots=True)
+class Job(Generic[T]):
+    """A call that waits for the writer, and the future of its result."""
+
+    call: Callable[[OrderBook], T]
+    future: "asyncio.Future[T]"
+    result: T | None = None
+    error: Exception | None = None
+
+    def resolve(self) -> None:
+        """Hand the outcome to whoever waits for it, if they still do."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+
+
+class GroupWriter:
+    """A thread that runs calls in the order in which they came, many in one transaction (group commit)."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self._book = OrderBook(database)
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="orders-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
+        """Queue `call`; return the future of its result, done when the result is on disk."""
+        job = Job(call, self._loop.create_future())
+        self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Commit what is queued and stop the thread."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        with self._database.connection_context():
+            while (job := self._jobs.get()) is not None:
+                group = [job]
+                while len(group) < MAX_GROUP and not self._jobs.empty():
+                    job = self._jobs.get()
+                    if job is None:
+                        self._jobs.put(None)
+                        break
+                    group.append(job)
+                self._commit(group)
+                self._loop.call_soon_threadsafe(_resolve, group)
+
+    def _commit(self, group: list[Job[Any]]) -> None:
+        begun = False
+        try:
+            with self._database.atomic("IMMEDIATE"):
+                begun = True
+                for job in group:
+                    job.result = job.call(self._book)
+        except Exception as error:
+            if begun and len(group) > 1:
+                # One bad call must not spoil the others: give each a transaction of its own.
+                for job in group:
+                    self._commit([job])
+            else:
+                for job in group:
+                    job.error = error
+
+
+def _resolve(group: list[Job[Any]]) -> None:
+    for job in group:
+        job.resolve()
+
+
+def _sqlite(url: DatabaseURL) -> SqliteDatabase:
+    pragmas = {} if url.in_memory else {"journal_mode": "wal", "synchronous": "full"}
+    return SqliteDatabase(url.path, pragmas=pragmas, timeout=BUSY_TIMEOUT_S)
+
+
+def _create_schema(database: SqliteDatabase) -> None:
+    # IMMEDIATE lets one of several starting processes in at a time; it also fails if the file cannot be written to.
+    with database.atomic("IMMEDIATE"):
+        if not database.execute_sql("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+            with AssignedOrder.bind_ctx(database):
+                database.create_tables([AssignedOrder])
+            database.pragma("application_id", APPLICATION_ID)
+            database.pragma("user_version", SCHEMA_VERSION)
+
+
+def _refuse_foreign(path: str) -> None:
+    """Look at an existing file without touching it; raise CannotOpenDatabase unless it is ours or empty."""
+    if not Path(path).exists():
+        return
+    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    try:
+        empty = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    finally:
+        connection.close()
+    if empty:
+        return
+    if application_id != APPLICATION_ID:
+        raise CannotOpenDatabase(f"database {path} belongs to another program; choose another file")
+    if version != SCHEMA_VERSION:
+        raise CannotOpenDatabase(
+            f"database {path} has schema version {version}, and this release knows version {SCHEMA_VERSION} alone"
+        )

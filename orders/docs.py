@@ -1,0 +1,64 @@
+"""The pages beside the contract: the contract itself, and an interactive page over it that needs no internet.
+
+Swagger UI comes from the package `swagger-ui-py`, of which only the files are used.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from orders.contract import Contract
+from orders.responses import Response
+
+ASSETS = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Orders service</title>
+<link rel="icon" href="/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script>
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  validatorUrl: null,
+  deepLinking: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true
+});
+</script>
+</body>
+</html>
+"""
+
+
+def make_pages(contract: Contract) -> dict[str, Response]:
+    """Return the pages by their paths. Raises FileNotFoundError if Swagger UI is not installed whole."""
+    return {
+        "/": Response(302, b"", headers={"Location": "/docs"}),
+        "/docs": Response(200, PAGE.encode(), "text/html; charset=utf-8"),
+        "/openapi.json": Response(200, contract.as_json),
+        "/openapi.yaml": Response(200, contract.as_yaml, "application/yaml"),
+        **{
+            f"/docs/{name}": Response(200, (_swagger_ui() / name).read_bytes(), content_type)
+            for name, content_type in ASSETS.items()
+        },
+    }
+
+
+def _swagger_ui() -> Path:
+    # Found, not imported: importing the package would load a template engine that nothing here needs.
+    spec = find_spec("swagger_ui")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package swagger-ui-py is not installed")
+    return Path(spec.origin).parent / "static"

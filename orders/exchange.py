@@ -1,0 +1,162 @@
+"""HTTP in, a response out: one request on a connection of Tornado's HTTP server.
+
+Every answer of the service leaves through here, whatever it came from, so this is where it is given its headers,
+logged, and where an error becomes `Unknown error`:
+
+    a handler returned a Response ............ that response
+    a handler returned a Future .............. its response, when it is done
+    either of them raised an error ........... 500 Unknown error; the error is logged whole, with an id
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from uuid import uuid4
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+
+from orders.logs import AccessLog
+from orders.responses import UNKNOWN_ERROR, Response
+
+logger = logging.getLogger("orders")
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a handler needs to know of a request. `query` is raw; its characters stand for bytes (Latin-1)."""
+
+    method: str
+    path: str
+    query: str
+
+
+Handler = Callable[[Request], "Response | asyncio.Future[Response]"]
+
+
+class InFlight:
+    """The requests that are being received or answered, for a server that waits for them before it stops."""
+
+    def __init__(self) -> None:
+        self._exchanges: set[Exchange] = set()
+        self._last_end = time.monotonic()
+
+    def begin(self, exchange: "Exchange") -> None:
+        """Note that a request has begun to arrive."""
+        self._exchanges.add(exchange)
+
+    def end(self, exchange: "Exchange") -> None:
+        """Note that it was answered, or cut off."""
+        self._exchanges.discard(exchange)
+        self._last_end = time.monotonic()
+
+    def quiet_s(self) -> float:
+        """Return for how many seconds there has been no request."""
+        return 0.0 if self._exchanges else time.monotonic() - self._last_end
+
+
+class Exchange(HTTPMessageDelegate):
+    """One request on a connection, and its response."""
+
+    def __init__(
+        self, handler: Handler, connection: HTTP1Connection, in_flight: InFlight, access_log: AccessLog | None
+    ) -> None:
+        self._handler = handler
+        self._connection = connection
+        self._in_flight = in_flight
+        self._access_log = access_log
+
+    def headers_received(self, start_line: object, headers: HTTPHeaders) -> None:
+        """Begin a request. Raises HTTPInputError, which Tornado answers, if its `Host` is wrong (RFC 9112 §3.2)."""
+        assert isinstance(start_line, RequestStartLine)
+        self._started = time.perf_counter()
+        self._start_line = start_line
+        self._in_flight.begin(self)
+        if len(headers.get_list("Host")) != 1 and start_line.version == "HTTP/1.1":
+            raise HTTPInputError("a request needs one Host header")
+
+    def data_received(self, chunk: bytes) -> None:
+        """Ignore the body (D10)."""
+
+    def finish(self) -> None:
+        """Handle the request, which has been read to its end."""
+        path, _, query = self._origin_form(self._start_line.path).partition("?")
+        try:
+            outcome = self._handler(Request(self._start_line.method, path, query))
+        except Exception as error:
+            self._send_error(error)
+        else:
+            if isinstance(outcome, Response):
+                self._send(outcome)
+            else:
+                outcome.add_done_callback(self._send_outcome)
+
+    def on_connection_close(self) -> None:
+        """Give up a request that was cut off before its end."""
+        self._in_flight.end(self)
+
+    @staticmethod
+    def _origin_form(target: str) -> str:
+        """Return the request target without scheme and authority, which a client may send (RFC 9112 §3.2.2)."""
+        if target[:7].lower() != "http://":
+            return target
+        authority, slash, rest = target[7:].partition("/")
+        return f"/{rest}" if slash else "/" + target[7 + len(authority.partition("?")[0]) :]
+
+    def _send_outcome(self, outcome: asyncio.Future[Response]) -> None:
+        error = outcome.exception()
+        if error is None:
+            self._send(outcome.result())
+        else:
+            self._send_error(error)
+
+    def _send_error(self, error: BaseException) -> None:
+        error_id = uuid4().hex
+        request = f"{self._start_line.method} {self._start_line.path}"
+        logger.error("internal error %s: %s", error_id, request, exc_info=error)
+        self._send(UNKNOWN_ERROR, f" error={error_id}")
+
+    def _send(self, response: Response, note: str = "") -> None:
+        headers = HTTPHeaders(
+            {
+                "Date": http_date(),
+                "Content-Type": response.content_type,
+                "Content-Length": str(len(response.body)),
+                "Cache-Control": "no-store",
+                **response.headers,
+            }
+        )
+        start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS[response.status])
+        body = b"" if self._start_line.method == "HEAD" else response.body
+        self._connection.write_headers(start_line, headers, body)
+        self._connection.finish()
+        self._in_flight.end(self)
+        if self._access_log is not None:
+            self._access_log(
+                self._start_line.method,
+                self._start_line.path,
+                response.status,
+                time.perf_counter() - self._started,
+                str(self._connection.context),
+                note,
+            )
+
+
+_second = 0
+_date = ""
+
+
+def http_date() -> str:
+    """Return the time as `Date` wants it (RFC 9110 §5.6.7), formatted once a second."""
+    global _second, _date
+    now = int(time.time())
+    if now != _second:
+        _date = formatdate(now, usegmt=True)
+        _second = now
+    return _date

@@ -1,0 +1,117 @@
+"""Logging to standard error, which never keeps the service waiting.
+
+Lines are collected and written by a thread of their own: a terminal that is slow, or a pipe that nobody reads, holds
+up the log and not the requests. When too many lines wait, further ones are dropped, and the log says how many.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+MAX_WAITING_LINES = 10_000
+MAX_TARGET_LENGTH = 1_000
+WRITE_INTERVAL_S = 0.05
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def printable(text: str) -> str:
+    """Return `text` in ASCII, everything else escaped, so that input cannot forge or garble a line."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class LineWriter:
+    """A queue of lines and the thread that writes them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._waiting = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="orders-log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Queue a line. Returns at once."""
+        if len(self._lines) >= MAX_WAITING_LINES:
+            self._dropped += 1
+            return
+        self._lines.append(line)
+        if not self._waiting.is_set():
+            self._waiting.set()
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Write what waits, for `timeout_s` seconds at most, and stop."""
+        self._closing.set()
+        self._waiting.set()
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        while not (self._closing.is_set() and not self._lines):
+            self._waiting.wait()
+            self._closing.wait(WRITE_INTERVAL_S)
+            self._waiting.clear()
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(f"{timestamp()} WARNING orders: {dropped} log lines were dropped")
+            try:
+                self._stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.flush()
+            except (OSError, ValueError):
+                return  # Standard error is closed: there is nowhere to say so.
+
+
+class LineHandler(logging.Handler):
+    """Turns log records into lines."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's lines, all but the first indented, so that none of them can pass for another record."""
+        first, *rest = self.format(record).splitlines() or [""]
+        text = "\n".join([printable(first), *(f"    {printable(line)}" for line in rest)])
+        self._write(f"{timestamp()} {record.levelname} {record.name}: {text}")
+
+
+class AccessLog:
+    """One line a request: method, target, status, milliseconds, client."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def __call__(self, method: str, target: str, status: int, seconds: float, client: str, note: str = "") -> None:
+        """Log one request and its answer; `note` is added to the line."""
+        if not target.isascii():
+            target = printable(target)
+        if len(target) > MAX_TARGET_LENGTH:
+            target = f"{target[:MAX_TARGET_LENGTH]}..."
+        self._write(f"{timestamp()} {method} {target} {status} {seconds * 1000:.2f}ms {client}{note}")
+
+
+def start_logging(level: str, write: Callable[[str], None]) -> None:
+    """Send what this process logs, from `level` up, to `write`, a line at a time."""
+    logging.basicConfig(level=level.upper(), handlers=[LineHandler(write)], force=True)
+
+
+_second = 0
+_timestamp = ""
+
+
+def timestamp() -> str:
+    """Return the time in UTC to the second, formatted once a second."""
+    global _second, _timestamp
+    now = int(time.time())
+    if now != _second:
+        _timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        _second = now
+    return _timestamp

@@ -1,0 +1,61 @@
+"""What the service stores: one table, `assigned_order`, with the rules that the database itself enforces."""
+
+from enum import StrEnum
+
+from peewee import SQL, Check, Field, Model, TextField
+
+
+class ExecutionStatus(StrEnum):
+    """Where an order is in its lifecycle (D1)."""
+
+    ASSIGNED = "assigned"
+    ACQUIRED = "acquired"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+# The condition is spelled out, not bound, because a database uses a partial index only for a query
+# that repeats the index's own condition word for word.
+ACTIVE = SQL("\"execution_status\" IN ('assigned', 'acquired')")
+
+
+class UUIDTextField(Field):
+    """A UUID, read and written as its canonical text, which is how answers show it."""
+
+    field_type = "UUID"
+
+
+class AssignedOrder(Model):
+    """An order that was assigned to an executor.
+
+    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). Times are
+    RFC 3339 text in UTC with microseconds and a `Z`.
+    """
+
+    assigned_order_id = UUIDTextField(primary_key=True)
+    order_id = TextField(unique=True)
+    executor_id = TextField()
+    zone_id = TextField()
+    execution_status = TextField(constraints=[Check(f"execution_status IN {tuple(s.value for s in ExecutionStatus)}")])
+    assign_time = TextField()
+    acquire_time = TextField(null=True)
+
+    class Meta:
+        table_name = "assigned_order"
+        constraints = [  # noqa: RUF012
+            Check("execution_status <> 'assigned' OR acquire_time IS NULL"),
+            Check("execution_status <> 'acquired' OR acquire_time IS NOT NULL"),
+        ]
+
+
+# One active order an executor (D2).
+AssignedOrder.add_index(
+    AssignedOrder.index(
+        AssignedOrder.executor_id,
+        unique=True,
+        where=ACTIVE,
+        name="assigned_order_active_executor",
+    )
+)
+
+COLUMNS: tuple[str, ...] = tuple(field.column_name for field in AssignedOrder._meta.sorted_fields)

@@ -1,0 +1,79 @@
+"""The service's queries, written in Peewee and compiled once.
+
+Building a query costs Peewee about twenty times what SQLite takes to run it, so each is turned into SQL when the
+database is opened and executed with bound values from then on.
+"""
+
+from typing import Any
+
+from peewee import SQL, Database, Node, Value
+
+from orders.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
+
+
+class Parameter(str):
+    """The name of a value that is bound when the query is executed."""
+
+    __slots__ = ()
+
+
+def parameter(name: str) -> Value:
+    """Return the place in a query of the value called `name`."""
+    return Value(Parameter(name), converter=False)
+
+
+class CompiledQuery:
+    """A Peewee query as the SQL of one kind of database."""
+
+    def __init__(self, database: Database, query: Node) -> None:
+        self._database = database
+        self._sql, self._values = database.get_sql_context().sql(query).query()
+
+    def execute(self, **parameters: object) -> Any:
+        """Execute the query on the calling thread's connection; return the driver's cursor."""
+        values = [parameters[value] if type(value) is Parameter else value for value in self._values]
+        return self._database.execute_sql(self._sql, values)
+
+
+KNOWN_ORDER = (
+    AssignedOrder.select(SQL("1"))
+    .where(AssignedOrder.order_id == parameter("order_id"))
+)  # fmt: skip
+
+ACTIVE_ORDER = (
+    AssignedOrder.select(SQL("1"))
+    .where(AssignedOrder.order_id == parameter("order_id"))
+    .where(ACTIVE)
+)  # fmt: skip
+
+ACTIVE_ORDER_OF_EXECUTOR = (
+    AssignedOrder.select()
+    .where(AssignedOrder.executor_id == parameter("executor_id"))
+    .where(ACTIVE)
+)  # fmt: skip
+
+INSERT_ORDER = AssignedOrder.insert({getattr(AssignedOrder, column): parameter(column) for column in COLUMNS})
+
+COMPLETE_ACTIVE_ORDER_OF_EXECUTOR = (
+    AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.COMPLETED.value})
+    .where(AssignedOrder.executor_id == parameter("executor_id"))
+    .where(ACTIVE)
+)  # fmt: skip
+
+ACQUIRE_ORDER = (
+    AssignedOrder.update(
+        {
+            AssignedOrder.execution_status: ExecutionStatus.ACQUIRED.value,
+            AssignedOrder.acquire_time: parameter("acquire_time"),
+        }
+    )
+    .where(AssignedOrder.order_id == parameter("order_id"))
+)  # fmt: skip
+
+CANCEL_ACTIVE_ORDER = (
+    AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.CANCELLED.value})
+    .where(AssignedOrder.order_id == parameter("order_id"))
+    .where(ACTIVE)
+)  # fmt: skip
+
+ANY_ORDER = AssignedOrder.select(SQL("1")).limit(1)

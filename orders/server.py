@@ -1,0 +1,212 @@
+"""Listening, serving and stopping: what one process does, alone or as a worker."""
+
+import asyncio
+import errno
+import logging
+import multiprocessing
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.netutil import bind_sockets
+
+from orders.app import App, check_operations, make_app
+from orders.contract import Contract, ContractError, contract_path, load_contract
+from orders.database import CannotOpenDatabase, open_store, prepare
+from orders.logs import AccessLog, LineWriter, start_logging
+from orders.operations import OPERATIONS
+from orders.responses import BAD_REQUEST
+from orders.settings import Settings
+from orders.workers import WorkerFailed, Workers
+
+logger = logging.getLogger("orders")
+
+MAX_HEADER_BYTES = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
+BACKLOG = 1024
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+ACCEPT_RETRY_S = 1.0
+QUIET_BEFORE_CLOSE_S = 0.25
+STOP_TIMEOUT_S = 10.0
+
+# What Tornado answers, by itself, to a message that it cannot read, and what is sent in its place (D11).
+TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+JSON_BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\n"
+    b"Content-Type: application/json\r\n"
+    b"Content-Length: %d\r\n"
+    b"Cache-Control: no-store\r\n"
+    b"Connection: close\r\n"
+    b"\r\n%s" % (len(BAD_REQUEST.body), BAD_REQUEST.body)
+)
+
+
+class CannotStart(Exception):
+    """The server cannot start; the message says why, in one line."""
+
+
+class CannotListen(Exception):
+    """The address is not there, or taken."""
+
+
+class RefusingStream(IOStream):
+    """A client's connection, on which what is not a request is refused in JSON."""
+
+    _refused = False
+
+    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        """Write, in JSON if it is Tornado's own bare refusal."""
+        if data == TORNADO_BAD_REQUEST:
+            self._refused = True
+            data = JSON_BAD_REQUEST
+        return super().write(data)
+
+    def close(self, exc_info: Any = False) -> None:
+        """Close; headers that are too long, which Tornado leaves without an answer, are refused first."""
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            self.write(TORNADO_BAD_REQUEST)
+        super().close(exc_info)
+
+    def close_fd(self) -> None:
+        """Close the socket, of a refused request after its rest: unread bytes would make the kernel drop the answer."""
+        if self._refused:
+            try:
+                for _ in range(16):
+                    if not self.socket.recv(64 * 1024):
+                        break
+            except OSError:
+                pass
+        super().close_fd()
+
+
+class Server:
+    """An app on listening sockets, on the running event loop."""
+
+    def __init__(self, app: App, listeners: list[socket.socket], idle_timeout_s: float) -> None:
+        """Accept connections from now on; close those that take longer than `idle_timeout_s` to send a request."""
+        self._in_flight = app.in_flight
+        self._listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self._http = HTTPServer(
+            app,
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            idle_connection_timeout=idle_timeout_s,
+            body_timeout=idle_timeout_s,
+        )
+        for listener in listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Take one connection; return whether there was one.
+
+        Tornado would take all that wait. One at a time lets workers share a burst of connections out.
+        """
+        try:
+            connection, address = listener.accept()
+        except OSError as error:
+            if error.errno in OUT_OF_RESOURCES:
+                logger.warning("cannot accept connections: %s", error.strerror)
+                self._loop.remove_reader(listener)
+                self._loop.call_later(ACCEPT_RETRY_S, self._accept_again, listener)
+            return False  # Otherwise, another worker was faster, or the client has gone.
+        connection.setblocking(False)
+        self._http.handle_stream(RefusingStream(connection), address)
+        return True
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    async def stop(self) -> None:
+        """Accept no more, answer what is on its way, and close every connection.
+
+        Clients that are connected are told to close with their next answer, so a request that was sent before the
+        stop is answered. It takes no longer than STOP_TIMEOUT_S, however slow the clients are.
+        """
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            while self._accept(listener):
+                pass
+            listener.close()
+        self._http.conn_params.no_keep_alive = True
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._in_flight.quiet_s() < QUIET_BEFORE_CLOSE_S and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        await self._http.close_all_connections()
+
+
+async def serve(
+    settings: Settings, contract: Contract, listeners: list[socket.socket], on_ready: Callable[[], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until the parent process is gone.
+
+    Calls `on_ready` once requests are answered.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopping.set)
+    if parent := multiprocessing.parent_process():
+        loop.add_reader(parent.sentinel, stopping.set)
+    with closing(LineWriter(sys.stderr)) as log:
+        start_logging(settings.log_level, log.write)
+        access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
+        with closing(open_store(settings.database)) as store:
+            server = Server(make_app(contract, store, access_log), listeners, settings.idle_timeout)
+            on_ready()
+            await stopping.wait()
+            await server.stop()
+
+
+def run(settings: Settings) -> None:
+    """Do what `orders serve` does: serve until a signal says stop. Raises CannotStart."""
+    try:
+        contract = load_contract(contract_path())
+        check_operations(contract, OPERATIONS)
+        listeners = listen(settings.host, settings.port)
+        prepare(settings.database)
+        raise_file_limit()
+
+        def work(on_ready: Callable[[], None]) -> None:
+            asyncio.run(serve(settings, contract, listeners, on_ready))
+
+        def announce() -> None:
+            print(f"orders listening on {url_of(listeners[0])}", flush=True)
+
+        if settings.workers == 1:
+            work(announce)
+        else:
+            start_logging(settings.log_level, lambda line: print(line, file=sys.stderr, flush=True))
+            workers = Workers(settings.workers, work, listeners)
+            announce()
+            workers.watch()
+    except (ContractError, CannotListen, CannotOpenDatabase, WorkerFailed) as error:
+        raise CannotStart(str(error)) from error
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that listen on `host`, on a free port if `port` is 0. Raises CannotListen."""
+    try:
+        return bind_sockets(port, host, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of what is served on a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def raise_file_limit() -> None:
+    """Allow as many open connections as the system does: the usual limit of 1,024 files is for other programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

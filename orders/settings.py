@@ -1,0 +1,18 @@
+"""What `orders serve` can be told."""
+
+from dataclasses import dataclass
+
+from orders.database import DatabaseURL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of `orders serve`, checked."""
+
+    host: str
+    port: int
+    workers: int
+    database: DatabaseURL
+    idle_timeout: float
+    access_log: bool
+    log_level: str
