@@ -89,8 +89,13 @@ class RefusingStream(IOStream):
 class Server:
     """An app on listening sockets, on the running event loop."""
 
-    def __init__(self, app: App, listeners: list[socket.socket], idle_timeout_s: float) -> None:
-        """Accept connections from now on; close those that take longer than `idle_timeout_s` to send a request."""
+    def __init__(
+        self, app: App, listeners: list[socket.socket], *, idle_timeout_s: float, accept_at_once: int = BACKLOG
+    ) -> None:
+        """Accept connections from now on, `accept_at_once` of those that wait at a time.
+
+        Connections that take longer than `idle_timeout_s` to send their next request are closed.
+        """
         self._in_flight = app.in_flight
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
@@ -101,29 +106,32 @@ class Server:
             idle_connection_timeout=idle_timeout_s,
             body_timeout=idle_timeout_s,
         )
+        self._accept_at_once = accept_at_once
         for listener in listeners:
-            self._loop.add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener, self._accept_waiting, listener)
+
+    def _accept_waiting(self, listener: socket.socket) -> None:
+        for _ in range(self._accept_at_once):
+            if not self._accept(listener):
+                return
 
     def _accept(self, listener: socket.socket) -> bool:
-        """Take one connection; return whether there was one.
-
-        Tornado would take all that wait. One at a time lets workers share a burst of connections out.
-        """
+        """Take one connection; return whether there was one."""
         try:
             connection, address = listener.accept()
         except OSError as error:
             if error.errno in OUT_OF_RESOURCES:
                 logger.warning("cannot accept connections: %s", error.strerror)
                 self._loop.remove_reader(listener)
-                self._loop.call_later(ACCEPT_RETRY_S, self._accept_again, listener)
+                self._loop.call_later(ACCEPT_RETRY_S, self._resume, listener)
             return False  # Otherwise, another worker was faster, or the client has gone.
         connection.setblocking(False)
         self._http.handle_stream(RefusingStream(connection), address)
         return True
 
-    def _accept_again(self, listener: socket.socket) -> None:
+    def _resume(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
-            self._loop.add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener, self._accept_waiting, listener)
 
     async def stop(self) -> None:
         """Accept no more, answer what is on its way, and close every connection.
@@ -160,7 +168,13 @@ async def serve(
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
         with closing(open_store(settings.database)) as store:
-            server = Server(make_app(contract, store, access_log), listeners, settings.idle_timeout)
+            server = Server(
+                make_app(contract, store, access_log),
+                listeners,
+                idle_timeout_s=settings.idle_timeout,
+                # Tornado would take all connections that wait. Workers take turns, and so share a burst out.
+                accept_at_once=BACKLOG if settings.workers == 1 else 1,
+            )
             on_ready()
             await stopping.wait()
             await server.stop()
