@@ -49,7 +49,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "--port as ORDERS_PORT, --no-access-log as ORDERS_ACCESS_LOG=0, and so on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    serve.add_argument("--host", type=host, default="127.0.0.1", help="the address to listen on")
     serve.add_argument("--port", type=number(int, 0, 65535), default=8080, help="the port; 0 takes a free one")
     serve.add_argument("--workers", type=number(int, 1, 1024), default=1, help="how many processes serve")
     serve.add_argument(
@@ -107,6 +107,13 @@ def convert(action: argparse.Action, text: str) -> Any:
     return action.type(text) if callable(action.type) else text
 
 
+def host(text: str) -> str:
+    """Parse an address. The empty one would silently mean every address of the machine."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
     """Return a parser of numbers from `low` to `high`."""
 
@@ -116,7 +123,8 @@ def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[s
         except ValueError:
             value = high + 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
+            kind_of_number = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind_of_number} from {low} to {high}")
         return value
 
     return parse_number

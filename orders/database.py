@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -90,32 +91,36 @@ def prepare(url: DatabaseURL) -> None:
     if url.in_memory:
         return
     try:
-        _refuse_foreign(url.path)
-        database = _sqlite(url)
-        try:
-            _create_schema(database)
-        finally:
-            database.close()
-    except (PeeweeException, sqlite3.Error, OSError) as error:
+        _refuse_unusable(url.path)
+        # Not in WAL mode yet: what says that the file is ours must be in the file itself from the start.
+        database = SqliteDatabase(url.path, pragmas={"synchronous": "full"}, timeout=BUSY_TIMEOUT_S)
+        with closing(database):
+            create_schema(database)
+            database.journal_mode = "wal"
+    except (CannotOpenDatabase, PeeweeException, sqlite3.Error, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {url.path}: {error}") from error
 
 
 def open_store(url: DatabaseURL) -> Store:
-    """Open the database for the running event loop. A file must have been prepared."""
-    database = _sqlite(url)
-    database.connect()
-    if url.in_memory:
-        _create_schema(database)
-        return MemoryStore(database)
-    return SqliteStore(database)
+    """Open the database for the running event loop. A file must have been prepared.
+
+    Raises CannotOpenDatabase.
+    """
+    try:
+        if url.in_memory:
+            return MemoryStore()
+        return SqliteStore(url.path)
+    except (PeeweeException, OSError) as error:
+        raise CannotOpenDatabase(f"cannot open database {url.path}: {error}") from error
 
 
 class MemoryStore:
     """A database in memory: no disk to wait for, so each call is a transaction on the event loop."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-        self._book = OrderBook(database)
+    def __init__(self) -> None:
+        self._database = SqliteDatabase(MEMORY)
+        create_schema(self._database)
+        self._book = OrderBook(self._database)
 
     def run(self, call: Callable[[OrderBook], T]) -> T:
         """Run `call` in one transaction and return its result."""
@@ -130,10 +135,12 @@ class MemoryStore:
 class SqliteStore:
     """An SQLite file: reads on the event loop, writes in groups on a thread of their own."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-        self._reader = OrderBook(database, read_only=True)
-        self._writer = GroupWriter(database)
+    def __init__(self, path: str) -> None:
+        pragmas = {"journal_mode": "wal", "synchronous": "full"}
+        self._database = SqliteDatabase(path, pragmas=pragmas, timeout=BUSY_TIMEOUT_S)
+        self._database.connect()
+        self._reader = OrderBook(self._database, read_only=True)
+        self._writer = GroupWriter(self._database)
 
     def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
         """Try `call` on what is committed; if it has to write, hand it to the writer and return a future."""
@@ -247,37 +254,38 @@ def _resolve(group: list[Job[Any]]) -> None:
         job.resolve()
 
 
-def _sqlite(url: DatabaseURL) -> SqliteDatabase:
-    pragmas = {} if url.in_memory else {"journal_mode": "wal", "synchronous": "full"}
-    return SqliteDatabase(url.path, pragmas=pragmas, timeout=BUSY_TIMEOUT_S)
-
-
-def _create_schema(database: SqliteDatabase) -> None:
+def create_schema(database: SqliteDatabase) -> None:
+    """Create the table in a database that is empty; raise CannotOpenDatabase if it is somebody else's."""
     # IMMEDIATE lets one of several starting processes in at a time; it also fails if the file cannot be written to.
     with database.atomic("IMMEDIATE"):
-        if not database.execute_sql("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        if _is_empty(database.connection()):
             with AssignedOrder.bind_ctx(database):
                 database.create_tables([AssignedOrder])
             database.pragma("application_id", APPLICATION_ID)
             database.pragma("user_version", SCHEMA_VERSION)
 
 
-def _refuse_foreign(path: str) -> None:
-    """Look at an existing file without touching it; raise CannotOpenDatabase unless it is ours or empty."""
-    if not Path(path).exists():
-        return
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-    try:
-        empty = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
-        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-    finally:
-        connection.close()
-    if empty:
-        return
+def _refuse_unusable(path: str) -> None:
+    """Look at the file without touching it; raise CannotOpenDatabase unless it is ours, or empty, or can be made."""
+    file = Path(path)
+    if file.is_dir():
+        raise CannotOpenDatabase("it is a directory")
+    if not file.parent.is_dir():
+        raise CannotOpenDatabase(f"there is no directory {file.parent}")
+    if file.exists():
+        # Even a read-only connection may leave files beside the database, an immutable one does not.
+        with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as connection:
+            _is_empty(connection)
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    """Return whether there is nothing in the database; raise CannotOpenDatabase if what is there is not ours."""
+    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
+        return True
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
-        raise CannotOpenDatabase(f"database {path} belongs to another program; choose another file")
+        raise CannotOpenDatabase("it belongs to another program; choose another file")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != SCHEMA_VERSION:
-        raise CannotOpenDatabase(
-            f"database {path} has schema version {version}, and this release knows version {SCHEMA_VERSION} alone"
-        )
+        raise CannotOpenDatabase(f"it has schema version {version}, this release knows {SCHEMA_VERSION} alone")
+    return False

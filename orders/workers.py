@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -76,7 +77,11 @@ class Workers:
         # The parent's handlers came along with the fork; until the worker has its own, it just ends.
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signal_number, signal.SIG_DFL)
-        self._work(lambda: is_ready.send(True))
+        try:
+            self._work(lambda: is_ready.send(True))
+        except Exception as error:
+            print(f"orders: {error}", file=sys.stderr)
+            sys.exit(1)
 
     def _wait_until_ready(self, process: BaseProcess, ready: Connection) -> None:
         try:

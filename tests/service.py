@@ -1,0 +1,156 @@
+"""Running the server as its users do, in a process of its own, and talking to it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+START_TIMEOUT_S = 20
+
+
+class Service:
+    """`orders serve` on a free port, in a process group of its own."""
+
+    def __init__(
+        self, *options: str, database: Path | str | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the server and wait for its readiness line."""
+        arguments = ["--port", "0", *options]
+        if database is not None:
+            arguments += ["--database", f"sqlite:///{database}"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "orders", "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+        self._log: list[str] = []
+        self._log_reader = threading.Thread(target=self._read_log, daemon=True)
+        self._log_reader.start()
+        assert self.process.stdout is not None
+        self.first_line = self.process.stdout.readline()
+        assert self.first_line.startswith("orders listening on http://"), (self.first_line, self.log())
+        self.url = self.first_line.split()[-1]
+        parts = urlsplit(self.url)
+        assert parts.hostname and parts.port
+        self.address = (parts.hostname, parts.port)
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        self._log.extend(())
+        for line in self.process.stderr:
+            self._log.append(line)
+
+    def log(self) -> str:
+        """Return what is on standard error so far; all of it, once the server has ended."""
+        if self.process.poll() is not None:
+            self._log_reader.join(5)
+        return "".join(self._log)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Stop the server as its user would; return its exit code."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(20)
+
+    def kill(self) -> None:
+        """Kill all of the server's processes at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+    def connect(self) -> socket.socket:
+        """Return a raw connection."""
+        return socket.create_connection(self.address, timeout=10)
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(20)
+        self._log_reader.join(5)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+class Client:
+    """The three operations, as a client calls them. Safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=20)
+
+    def assign(self, order_id: str, executor_id: str, zone_id: str = "zone") -> httpx.Response:
+        """Assign an order."""
+        return self.http.put(
+            "/orders/assign", params={"order_id": order_id, "executor_id": executor_id, "zone_id": zone_id}
+        )
+
+    def acquire(self, executor_id: str) -> httpx.Response:
+        """Acquire an executor's order."""
+        return self.http.get("/order/acquire", params={"executor_id": executor_id})
+
+    def cancel(self, order_id: str) -> httpx.Response:
+        """Cancel an order."""
+        return self.http.post("/order/cancel", params={"order_id": order_id})
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+
+def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> "Ended":
+    """Run `orders` with arguments that make it end by itself."""
+    result = subprocess.run(
+        [sys.executable, "-m", "orders", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        env={**os.environ, **(environment or {})},
+        cwd=cwd,
+    )
+    return Ended(result.returncode, result.stdout, result.stderr, result.args)
+
+
+class Ended:
+    """What a command that has ended left behind."""
+
+    def __init__(self, code: int, output: str, errors: str, arguments: Sequence[str]) -> None:
+        self.code = code
+        self.output = output
+        self.errors = errors
+        self.arguments = arguments
+
+    def __repr__(self) -> str:
+        return f"<{' '.join(self.arguments)}: exit code {self.code}, {self.output!r}, {self.errors!r}>"
+
+
+def message(response: httpx.Response) -> str:
+    """Return the message of an answer."""
+    text: str = response.json()["message"]
+    return text
+
+
+CREATED = "Successfully created"
+ALREADY_EXISTS = "AssignedOrder with provided orderId already exists"
+ACQUIRED = "Successfully acquired"
+NO_ORDERS = "There are no orders assigned to you"
+CANCELED = "Successfully canceled"
+
+
+def not_active(order_id: str) -> str:
+    """Return the message of a cancel that had nothing to cancel."""
+    return f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled"

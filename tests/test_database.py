@@ -1,0 +1,248 @@
+"""Opening databases, and the group commit: what is written when, and what a failure spoils."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orders.book import OrderBook
+from orders.database import (
+    SCHEMA_VERSION,
+    CannotOpenDatabase,
+    DatabaseURL,
+    DatabaseURLError,
+    SqliteStore,
+    Store,
+    open_store,
+    prepare,
+)
+
+
+def open_file(database: Path) -> Store:
+    """Prepare and open a database file, as the server does."""
+    url = DatabaseURL(str(database))
+    prepare(url)
+    return open_store(url)
+
+
+async def run(store: Store, method: str, *arguments: str) -> object:
+    """Run one call on the book and wait for its result."""
+    outcome = store.run(lambda book: getattr(book, method)(*arguments))
+    return await outcome if isinstance(outcome, asyncio.Future) else outcome
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///orders.db", "orders.db"),
+        ("sqlite:///data/my orders.db", "data/my orders.db"),
+        ("sqlite:////var/lib/orders.db", "/var/lib/orders.db"),
+        ("sqlite:///:memory:", ":memory:"),
+    ],
+)
+def test_a_database_url_names_a_file(url: str, path: str) -> None:
+    """Three slashes lead to a relative path, four to an absolute one."""
+    assert DatabaseURL.parse(url).path == path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "orders.db",
+        "sqlite:",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:////",
+        "sqlite://x.db",
+        "mysql://x/y",
+        "sqlite:///x?mode=ro",
+    ],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    """What names no SQLite file is refused, and the message shows it."""
+    with pytest.raises(DatabaseURLError):
+        DatabaseURL.parse(url)
+
+
+def test_a_new_database_is_ours_and_durable(database: Path) -> None:
+    """A new file is in WAL mode, says whose it is and of what version; connections sync each commit (D13)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+        assert store._database.synchronous == 2, "FULL"
+        assert store._database.journal_mode == "wal"
+        assert store._database.pragma("user_version") == SCHEMA_VERSION
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_preparing_twice_changes_nothing(database: Path) -> None:
+    """An existing database is used as it is."""
+    prepare(DatabaseURL(str(database)))
+    before = database.read_bytes()
+    prepare(DatabaseURL(str(database)))
+    assert database.read_bytes() == before
+
+
+def test_many_processes_may_create_the_database_at_once(database: Path) -> None:
+    """Of several that start together on a new file, all come up."""
+    code = "import sys; from orders.database import *; prepare(DatabaseURL(sys.argv[1]))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(database)], stderr=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    outcomes = [(process.wait(30), process.stderr.read() if process.stderr else "") for process in processes]
+    for process in processes:
+        assert process.stderr
+        process.stderr.close()
+    assert [code for code, _ in outcomes] == [0] * 8, outcomes
+
+
+def make_other_program(path: Path) -> None:
+    """Make a database of another program, with a table of our name."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE assigned_order (something TEXT)")
+    connection.close()
+
+
+def make_newer_release(path: Path) -> None:
+    """Make a database of a later release."""
+    prepare(DatabaseURL(str(path)))
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+
+
+def make_text(path: Path) -> None:
+    """Make a file that is no database."""
+    path.write_text("These are not orders.\n" * 100)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory."""
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (make_other_program, "belongs to another program"),
+        (make_newer_release, f"has schema version {SCHEMA_VERSION + 1}"),
+        (make_text, "file is not a database"),
+        (make_directory, "it is a directory"),
+    ],
+)
+def test_what_is_not_our_database_is_left_alone(database: Path, make: object, complaint: str) -> None:
+    """A foreign, newer or broken file is refused, not changed, and nothing is put beside it."""
+    assert callable(make)
+    make(database)
+    before = {path: path.read_bytes() for path in database.parent.iterdir() if path.is_file()}
+    with pytest.raises(CannotOpenDatabase, match=complaint):
+        prepare(DatabaseURL(str(database)))
+    assert {path: path.read_bytes() for path in database.parent.iterdir() if path.is_file()} == before
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A path into nowhere is refused."""
+    with pytest.raises(CannotOpenDatabase, match="there is no directory"):
+        prepare(DatabaseURL(str(tmp_path / "no" / "orders.db")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_calls_that_wait_are_committed_together(database: Path) -> None:
+    """Many writes that come at once share few commits, one after the other in their order."""
+
+    async def scenario() -> int:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+        commits = 0
+        commit = store._writer._database.commit
+
+        def counted_commit() -> object:
+            nonlocal commits
+            commits += 1
+            return commit()
+
+        store._writer._database.commit = counted_commit
+        outcomes = await asyncio.gather(*(run(store, "assign", f"order-{n}", "executor", "zone") for n in range(100)))
+        assert outcomes == [True] * 100
+        assert (await run(store, "acquire", "executor"))["order_id"] == "order-99"  # type: ignore[index]
+        store.close()
+        return commits
+
+    assert 1 < asyncio.run(scenario()) < 20
+
+
+def test_a_bad_call_does_not_spoil_its_group(database: Path) -> None:
+    """Of calls that are committed together, one that fails is rolled back alone."""
+
+    def fail_after_writing(book: OrderBook) -> bool:
+        book.assign("bad", "executor-bad", "zone")
+        raise RuntimeError("after the write")
+
+    async def scenario() -> None:
+        store = open_file(database)
+        calls = [
+            store.run(lambda book: book.assign("before", "executor-1", "zone")),
+            store.run(fail_after_writing),
+            store.run(lambda book: book.assign("after", "executor-2", "zone")),
+        ]
+        assert all(isinstance(call, asyncio.Future) for call in calls)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[arg-type]
+        assert outcomes[0] is True
+        assert isinstance(outcomes[1], RuntimeError)
+        assert outcomes[2] is True
+        assert await run(store, "cancel", "bad") is False
+        assert await run(store, "cancel", "after") is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_commits_what_was_submitted(database: Path) -> None:
+    """A store that is closed at once still writes what it had accepted."""
+
+    async def submit() -> None:
+        store = open_file(database)
+        for n in range(50):
+            store.run(lambda book, n=n: book.assign(f"order-{n}", f"executor-{n}", "zone"))  # type: ignore[misc]
+        store.close()
+
+    asyncio.run(submit())
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM assigned_order").fetchone() == (50,)
+    connection.close()
+
+
+def test_what_changes_nothing_writes_nothing(database: Path) -> None:
+    """Refused assigns, repeated acquires, "no orders" and empty cancels are answered without a write (D4)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        await run(store, "assign", "order", "executor", "zone")
+        profile = await run(store, "acquire", "executor")
+        await run(store, "assign", "cancelled", "other", "zone")
+        await run(store, "cancel", "cancelled")
+        observer = sqlite3.connect(database)
+        (version,) = observer.execute("PRAGMA data_version").fetchone()
+        for method, arguments, expected in [
+            ("assign", ("order", "other", "zone"), False),
+            ("acquire", ("executor",), profile),
+            ("acquire", ("nobody",), None),
+            ("cancel", ("cancelled",), False),
+            ("cancel", ("nothing",), False),
+        ]:
+            outcome = store.run(lambda book, m=method, a=arguments: getattr(book, m)(*a))  # type: ignore[misc]
+            assert not isinstance(outcome, asyncio.Future), f"{method} {arguments} waited for the writer"
+            assert outcome == expected
+        assert observer.execute("PRAGMA data_version").fetchone() == (version,)
+        observer.close()
+        store.close()
+
+    asyncio.run(scenario())
