@@ -283,7 +283,7 @@ def test_a_file_that_is_no_contract_is_refused(tmp_path: Path, text: str) -> Non
 
 def test_a_contract_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """A missing file is named."""
-    with pytest.raises(ContractError, match="cannot read .*openapi.yaml: No such file or directory"):
+    with pytest.raises(ContractError, match=r"cannot read .*openapi\.yaml: No such file or directory"):
         load_contract(tmp_path / "openapi.yaml")
 
 

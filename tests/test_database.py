@@ -155,26 +155,20 @@ def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_calls_that_wait_are_committed_together(database: Path) -> None:
+def test_calls_that_wait_are_committed_together(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many writes that come at once share few commits, one after the other in their order."""
 
     async def scenario() -> int:
         store = open_file(database)
         assert isinstance(store, SqliteStore)
-        commits = 0
-        commit = store._writer._database.commit
-
-        def counted_commit() -> object:
-            nonlocal commits
-            commits += 1
-            return commit()
-
-        store._writer._database.commit = counted_commit
+        commits: list[None] = []
+        commit = store._database.commit
+        monkeypatch.setattr(store._database, "commit", lambda: commits.append(commit()))
         outcomes = await asyncio.gather(*(run(store, "assign", f"order-{n}", "executor", "zone") for n in range(100)))
         assert outcomes == [True] * 100
         assert (await run(store, "acquire", "executor"))["order_id"] == "order-99"  # type: ignore[index]
         store.close()
-        return commits
+        return len(commits)
 
     assert 1 < asyncio.run(scenario()) < 20
 

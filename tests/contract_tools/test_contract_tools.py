@@ -1,0 +1,86 @@
+"""The contract through its readers' tools: linters, and generators of clients that really call the server."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orders.contract import contract_path
+from tests.service import Service
+
+HERE = Path(__file__).parent
+INSTALL_TIMEOUT_S = 300
+
+
+def run(*command: str, cwd: Path) -> str:
+    """Run a command that has to succeed; return what it prints."""
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
+    assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the contract and the tools of Node.js."""
+    directory = tmp_path_factory.mktemp("workshop")
+    for file in (HERE / "package.json", HERE / "client.ts", contract_path()):
+        shutil.copy(file, directory)
+    run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=directory)
+    return directory
+
+
+@pytest.mark.timeout(INSTALL_TIMEOUT_S)
+def test_redocly_finds_no_fault(workshop: Path) -> None:
+    """The contract passes Redocly's recommended rules."""
+    run("npx", "redocly", "lint", "--extends", "recommended", "openapi.yaml", cwd=workshop)
+
+
+def test_spectral_finds_no_fault(workshop: Path) -> None:
+    """The contract passes Spectral's OpenAPI rules, without a warning."""
+    (workshop / ".spectral.yaml").write_text("extends: ['spectral:oas']\n")
+    run("npx", "spectral", "lint", "--fail-severity", "warn", "openapi.yaml", cwd=workshop)
+
+
+def test_a_generated_typescript_client_works(workshop: Path, service: Service) -> None:
+    """Types made by openapi-typescript check, and the client that they describe calls the server."""
+    run("npx", "openapi-typescript", "openapi.yaml", "-o", "schema.d.ts", cwd=workshop)
+    options = ["--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "--outDir", "built"]
+    run("npx", "tsc", *options, "client.ts", cwd=workshop)
+    output = run("node", "built/client.js", service.url, cwd=workshop)
+    assert output.splitlines() == [
+        "Successfully created",
+        "400 AssignedOrder with provided orderId already exists",
+        "true acquired",
+        "Successfully canceled",
+    ]
+
+
+PYTHON_CLIENT = """
+import sys
+from orders_service_client import Client
+from orders_service_client.api.orders import acquire_order, assign_order, cancel_order
+
+client = Client(base_url=sys.argv[1])
+order = {"order_id": "python é+😀", "executor_id": "python", "zone_id": "zone"}
+print(assign_order.sync(client=client, **order).message)
+print(assign_order.sync(client=client, **order).message)
+acquired = acquire_order.sync(client=client, executor_id="python")
+print(acquired.order_profile.order_id == order["order_id"], acquired.order_profile.execution_status)
+print(cancel_order.sync(client=client, order_id=order["order_id"]).message)
+"""
+
+
+def test_a_generated_python_client_works(workshop: Path, service: Service) -> None:
+    """The client made by openapi-python-client is whole, and calls the server."""
+    generator = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"]
+    run(*generator, "--path", "openapi.yaml", "--output-path", "orders_service_client", cwd=workshop)
+    assert len(list((workshop / "orders_service_client" / "api" / "orders").glob("*_order.py"))) == 3
+    output = run(sys.executable, "-c", PYTHON_CLIENT, service.url, cwd=workshop)
+    assert output.splitlines() == [
+        "Successfully created",
+        "AssignedOrder with provided orderId already exists",
+        "True acquired",
+        "Successfully canceled",
+    ]

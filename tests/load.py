@@ -1,0 +1,70 @@
+"""Clients that keep a server busy, each on a connection of its own, and remember what they were answered."""
+
+import http.client
+import json
+import threading
+from urllib.parse import urlencode
+
+
+class Load:
+    """Threads that assign, acquire and cancel orders until they are told to stop, or the server is gone."""
+
+    def __init__(self, address: tuple[str, int], prefix: str, clients: int = 8) -> None:
+        """Start the clients."""
+        self.created: dict[str, str] = {}
+        self.cancelled: set[str] = set()
+        self.acquired: dict[str, bytes] = {}
+        self.errors: list[str] = []
+        self.lost: list[str] = []
+        self._address = address
+        self._prefix = prefix
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop the clients and wait for them."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive(), "a client is still waiting for an answer"
+
+    def _run(self, client: int) -> None:
+        executor = f"{self._prefix}-executor-{client}"
+        connection: http.client.HTTPConnection | None = None
+        number = 0
+        while not self._stopping.is_set():
+            order = f"{self._prefix}-order-{client}-{number}"
+            number += 1
+            sent = False
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection(*self._address, timeout=20)
+                    connection.connect()
+                for method, path, parameters in [
+                    ("PUT", "/orders/assign", {"order_id": order, "executor_id": executor, "zone_id": "zone"}),
+                    ("GET", "/order/acquire", {"executor_id": executor}),
+                    *([("POST", "/order/cancel", {"order_id": order})] if number % 3 == 0 else []),
+                ]:
+                    sent = False
+                    if connection.sock is None:
+                        connection.connect()
+                    sent = True
+                    connection.request(method, f"{path}?{urlencode(parameters)}")
+                    response = connection.getresponse()
+                    body = response.read()
+                    if response.status != 200:
+                        self.errors.append(f"{method} {path} {parameters}: {response.status} {body!r}")
+                    elif method == "PUT":
+                        self.created[order] = executor
+                    elif method == "GET":
+                        self.acquired[order] = body
+                        assert json.loads(body)["order_profile"]["order_id"] == order, body
+                    else:
+                        self.cancelled.add(order)
+            except (OSError, http.client.HTTPException) as error:
+                # Refused: the server is gone. Anything else cut off a request that had been sent.
+                if sent:
+                    self.lost.append(f"{order}: {error!r}")
+                return

@@ -1,0 +1,192 @@
+"""The command: options, environment variables, exit codes, and one clear line for whatever is wrong."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import orders
+from orders.cli import parse
+from orders.contract import contract_path
+from orders.database import DatabaseURL
+from tests.service import Service, run_orders
+from tests.test_database import make_directory, make_newer_release, make_other_program, make_text
+
+
+def test_the_defaults() -> None:
+    """Without options, the server listens on loopback, on one port, over a file in the current directory."""
+    settings = parse(["serve"], {})
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
+    assert settings.database == DatabaseURL("orders.db")
+    assert (settings.access_log, settings.log_level) == (True, "info")
+
+
+def test_every_option_is_also_an_environment_variable() -> None:
+    """A variable is the default of its option, and the command line wins; an empty variable is not set."""
+    environment = {
+        "ORDERS_HOST": "::1",
+        "ORDERS_PORT": "1234",
+        "ORDERS_WORKERS": "2",
+        "ORDERS_DATABASE": "sqlite:////tmp/x.db",
+        "ORDERS_IDLE_TIMEOUT": "1.5",
+        "ORDERS_ACCESS_LOG": "0",
+        "ORDERS_LOG_LEVEL": "error",
+    }
+    settings = parse(["serve"], environment)
+    assert (settings.host, settings.port, settings.workers) == ("::1", 1234, 2)
+    assert settings.database == DatabaseURL("/tmp/x.db")
+    assert (settings.idle_timeout, settings.access_log, settings.log_level) == (1.5, False, "error")
+    settings = parse(["serve", "--port", "99", "--access-log", "--database", "sqlite:///y.db"], environment)
+    assert (settings.port, settings.access_log, settings.database) == (99, True, DatabaseURL("y.db"))
+    assert parse(["serve"], {"ORDERS_PORT": ""}).port == 8080
+
+
+def test_the_version_and_the_help() -> None:
+    """`--version` and `--help` answer on standard output and exit with 0."""
+    version = run_orders("--version")
+    assert (version.code, version.output) == (0, f"orders {orders.__version__}\n"), version
+    help_text = run_orders("serve", "--help")
+    assert help_text.code == 0, help_text
+    for option in ("--host", "--port", "--workers", "--database", "--idle-timeout", "--no-access-log", "--log-level"):
+        assert option in help_text.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "complaint"),
+    [
+        ((), {}, "required: COMMAND"),
+        (("sevre",), {}, "invalid choice: 'sevre'"),
+        (("serve", "--prot", "1"), {}, "unrecognized arguments: --prot"),
+        (("serve", "--port", "http"), {}, "--port: 'http' is not a whole number from 0 to 65535"),
+        (("serve", "--port", "65536"), {}, "--port: '65536' is not"),
+        (("serve", "--port", "-1"), {}, "--port"),
+        (("serve", "--workers", "0"), {}, "--workers: '0' is not a whole number from 1"),
+        (("serve", "--workers", "1.5"), {}, "--workers: '1.5' is not a whole number"),
+        (("serve", "--idle-timeout", "nan"), {}, "--idle-timeout: 'nan' is not a number from 0.1"),
+        (("serve", "--host", ""), {}, "--host: it is empty"),
+        (("serve", "--log-level", "loud"), {}, "--log-level: invalid choice: 'loud'"),
+        (("serve", "--database", "orders.db"), {}, "--database: 'orders.db' is not a database URL"),
+        (("serve", "--database", "oracle://x"), {}, "--database: unknown database scheme 'oracle' (known: sqlite)"),
+        (
+            ("serve", "--database", "sqlite:///:memory:", "--workers", "2"),
+            {},
+            "--workers above 1 needs a database file",
+        ),
+        (("serve",), {"ORDERS_PORT": "http"}, "environment variable ORDERS_PORT: 'http' is not a whole number"),
+        (
+            ("serve",),
+            {"ORDERS_ACCESS_LOG": "maybe"},
+            "environment variable ORDERS_ACCESS_LOG: 'maybe' is none of 1, true",
+        ),
+        (("serve",), {"ORDERS_LOG_LEVEL": "loud"}, "environment variable ORDERS_LOG_LEVEL: 'loud' is none of debug"),
+    ],
+)
+def test_bad_options_exit_with_2_and_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], complaint: str
+) -> None:
+    """What makes no sense is named in one line, and nothing is created."""
+    ended = run_orders(*arguments, environment=environment, cwd=tmp_path)
+    assert ended.code == 2, ended
+    assert ended.errors.count("\n") == 1 and complaint in ended.errors, ended
+    assert not ended.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (make_other_program, "belongs to another program"),
+        (make_newer_release, "has schema version"),
+        (make_text, "file is not a database"),
+        (make_directory, "it is a directory"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_unusable_database_exits_with_1_and_one_line(
+    database: Path, make: object, complaint: str, workers: str
+) -> None:
+    """A database that is not ours is named, and neither changed nor replaced."""
+    assert callable(make)
+    make(database)
+    ended = run_orders("serve", "--port", "0", "--workers", workers, "--database", f"sqlite:///{database}")
+    assert ended.code == 1, ended
+    assert ended.errors.startswith(f"orders: cannot open database {database}: ") and complaint in ended.errors, ended
+    assert ended.errors.count("\n") == 1 and not ended.output, ended
+
+
+@pytest.mark.parametrize("path", ["/proc/orders.db", "/nowhere/orders.db", "/dev/full/orders.db"])
+def test_a_database_that_cannot_be_written_exits_with_1_and_one_line(path: str) -> None:
+    """A path where no file can be made is named."""
+    ended = run_orders("serve", "--port", "0", "--database", f"sqlite:///{path}")
+    assert ended.code == 1 and ended.errors.startswith(f"orders: cannot open database {path}: "), ended
+    assert ended.errors.count("\n") == 1 and not ended.output, ended
+
+
+@pytest.mark.parametrize(
+    ("host", "complaint"), [("192.0.2.1", "Cannot assign requested address"), ("no.such.host.invalid", "")]
+)
+def test_an_address_that_is_not_here_exits_with_1_and_one_line(database: Path, host: str, complaint: str) -> None:
+    """An address to which the server cannot bind is named, and no database is created."""
+    ended = run_orders("serve", "--host", host, "--database", f"sqlite:///{database}")
+    assert ended.code == 1 and ended.errors.startswith(f"orders: cannot listen on {host}:8080: {complaint}"), ended
+    assert ended.errors.count("\n") == 1 and not ended.output, ended
+    assert not database.exists()
+
+
+def test_a_taken_port_exits_with_1_and_one_line(database: Path) -> None:
+    """A port on which another program listens is named, and no database is created."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run_orders("serve", "--port", str(port), "--database", f"sqlite:///{database}")
+    assert (ended.code, ended.errors) == (1, f"orders: cannot listen on 127.0.0.1:{port}: Address already in use\n"), (
+        ended
+    )
+    assert not database.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("operationId: cancel_order\n", "operationId: archive_order\n"), "the contract has archive_order, for which"),
+        (
+            ("        - $ref: '#/components/parameters/zone_id'\n", ""),
+            "assign_order has the parameters order_id, executor_id in",
+        ),
+        (("openapi: 3.1.0\n", "openapi: [3.1.0\n"), "is not YAML"),
+        (("maxLength: 255\n", "maxLength: many\n"), "maxLength must be at least 1, not 'many'"),
+    ],
+)
+def test_a_broken_contract_exits_with_1_and_one_line(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
+    """A contract that does not fit the code, or is broken, stops the server before it creates anything."""
+    shutil.copytree(Path(orders.__file__).parent, tmp_path / "orders")
+    contract = contract_path().read_text()
+    assert change[0] in contract
+    (tmp_path / "openapi.yaml").write_text(contract.replace(*change))
+    (tmp_path / "orders" / "openapi.yaml").unlink(missing_ok=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "orders", "serve", "--port", "0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert ended.returncode == 1 and ended.stderr.startswith("orders: ") and complaint in ended.stderr, ended
+    assert ended.stderr.count("\n") == 1 and not ended.stdout, ended
+    assert not (tmp_path / "orders.db").exists()
+
+
+def test_the_readiness_line_is_alone_on_standard_output(database: Path) -> None:
+    """Standard output has the bound address and nothing else; the log goes to standard error."""
+    with Service(database=database) as service:
+        assert service.first_line == f"orders listening on http://127.0.0.1:{service.address[1]}\n"
+        assert service.stop() == 0
+        assert service.process.stdout and service.process.stdout.read() == ""
+
+
+def test_an_ipv6_address_is_written_as_a_url(database: Path) -> None:
+    """The readiness line is a URL that can be opened, brackets and all."""
+    with Service("--host", "::1", database=database) as service:
+        assert service.url == f"http://[::1]:{service.address[1]}"

@@ -1,0 +1,106 @@
+"""The log: a line a request, which input cannot forge and which keeps nobody waiting."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from orders.logs import AccessLog, LineHandler, printable
+from tests.service import Client, Service
+
+
+def test_a_request_is_a_line(database: Path) -> None:
+    """The access log has method, target, status, milliseconds and client."""
+    with Service(database=database) as service, Client(service.url) as client:
+        client.assign("order", "executor")
+        client.http.get("/nothing")
+        service.stop()
+        log = service.log()
+    pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ %s \d+\.\d\dms 127\.0\.0\.1\n"
+    assign = re.escape("PUT /orders/assign?order_id=order&executor_id=executor&zone_id=zone 200")
+    assert re.fullmatch(pattern % assign + pattern % re.escape("GET /nothing 404"), log), log
+
+
+def test_the_access_log_can_be_turned_off(database: Path) -> None:
+    """`--no-access-log`, and a level above info, leave requests out of the log."""
+    for options in (["--no-access-log"], ["--log-level", "warning"]):
+        with Service(*options, database=database) as service, Client(service.url) as client:
+            client.acquire("executor")
+            service.stop()
+            assert service.log() == ""
+
+
+def test_input_cannot_forge_a_line(service: Service) -> None:
+    """A request with anything in its target is one line of printable ASCII, and not an endless one."""
+    with service.connect() as connection:
+        target = b"/forged\x85\x9b31m\xe2\x80\xa8" + b"%0A%1B" + b"x" * 5000
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while connection.recv(1000):
+            pass
+    with Client(service.url) as client:
+        client.http.get("/after-the-forged-one")
+    while "/after-the-forged-one" not in service.log():
+        pass
+    (line,) = [line for line in service.log().splitlines() if "/forged" in line]
+    assert line.isascii() and line.isprintable() and len(line) < 1200, line
+    assert r"/forged\x85\x9b31m\xe2\x80\xa8%0A%1Bxxx" in line
+
+
+def test_messages_and_tracebacks_cannot_forge_a_line() -> None:
+    """Every line of a record but the first is indented, and none has control characters."""
+    lines: list[str] = []
+    handler = LineHandler(lines.append)
+    try:
+        raise ValueError("first\n2026-01-01T00:00:00Z GET /forged 200\x1b[31m\r\x00")
+    except ValueError:
+        record = logging.LogRecord("orders", logging.ERROR, "", 0, "broken: %s", ("a\nb",), sys.exc_info())
+    handler.handle(record)
+    first, *rest = lines[0].split("\n")
+    assert first.endswith("ERROR orders: broken: a")
+    assert len(rest) > 3
+    for line in rest:
+        assert line.startswith("    ") and line.isprintable(), repr(line)
+
+
+def test_printable_leaves_ascii_alone() -> None:
+    """Printable ASCII is as it was; all else is escaped."""
+    assert printable("GET /a?b=c%20 ~") == "GET /a?b=c%20 ~"
+    assert printable("a\tb\x7fé\u2028😀") == r"a\tb\x7f\xe9\u2028\U0001f600"
+
+
+def test_a_long_target_is_cut() -> None:
+    """A target of any length makes a line of bounded length."""
+    lines: list[str] = []
+    AccessLog(lines.append)("GET", "/" + "x" * 60000, 404, 0.0012, "127.0.0.1")
+    assert lines[0].endswith("xxx... 404 1.20ms 127.0.0.1")
+    assert len(lines[0]) < 1200
+
+
+def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path) -> None:
+    """With standard error a pipe that is full, requests are served and the server can be stopped."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orders", "serve", "--port", "0", "--database", f"sqlite:///{database}"],
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        text=True,
+    )
+    os.close(writer)
+    assert process.stdout
+    try:
+        url = process.stdout.readline().split()[-1]
+        target = "/nothing?" + "x" * 900
+        with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+            for _ in range(300):
+                assert client.get(target).status_code == 404
+            process.terminate()
+            assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.close(reader)

@@ -1,0 +1,156 @@
+"""Starting, stopping and supervising: readiness, signals, workers that die."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.load import Load
+from tests.service import CREATED, NO_ORDERS, Client, Service, message
+
+
+def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server(database: Path, workers: str, signal_number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end the server with 0, its port is free and its processes are gone."""
+    with Service("--workers", workers, database=database) as service, Client(service.url) as client:
+        assert message(client.assign("order", "executor")) == CREATED
+        processes = children(service.process.pid)
+        assert service.stop(signal_number) == 0, service.log()
+        assert "Traceback" not in service.log()
+        assert not [process for process in processes if is_running(process)]
+        with pytest.raises(ConnectionRefusedError):
+            service.connect()
+    assert not (database.parent / "orders.db-wal").exists(), "the database was not closed"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_under_load_loses_no_answer(database: Path, workers: str) -> None:
+    """Every request that was sent before the stop is answered; what was answered is in the database (D13)."""
+    with Service("--workers", workers, database=database) as service:
+        load = Load(service.address, "stop")
+        time.sleep(0.7)
+        assert service.stop() == 0, service.log()
+        load.stop()
+    assert not load.errors, load.errors
+    assert not load.lost, load.lost
+    assert len(load.created) > 20, "there was no load to speak of"
+    with sqlite3.connect(database) as connection:
+        stored = {order for (order,) in connection.execute("SELECT order_id FROM assigned_order")}
+    connection.close()
+    assert stored == set(load.created)
+
+
+def test_a_stop_does_not_wait_for_idle_connections(database: Path) -> None:
+    """Connections that send nothing do not hold the server up."""
+    with Service(database=database) as service:
+        connections = [service.connect() for _ in range(5)]
+        connections[0].sendall(b"GET /heal")
+        begun = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - begun < 5
+        for connection in connections:
+            connection.close()
+
+
+def test_the_workers_share_the_work(any_service: Service) -> None:
+    """All workers of a server answer, on one address and one database."""
+    if not children(any_service.process.pid):
+        return  # One worker is the server itself.
+    with Client(any_service.url) as first, Client(any_service.url) as second:
+        assert message(first.assign("shared", "shared")) == CREATED
+        assert first.acquire("shared").content == second.acquire("shared").content
+    assert len(children(any_service.process.pid)) == 2
+
+
+def test_a_worker_that_dies_is_replaced(database: Path) -> None:
+    """A killed worker costs the connections it had; the others serve on, and soon there are as many as before."""
+    with Service("--workers", "2", database=database) as service:
+        before = children(service.process.pid)
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: len(set(children(service.process.pid)) - {before[0]}) == 2, "there are two workers again")
+        wait_until(lambda: "starting another" in service.log(), "the log says so")
+        for n in range(20):
+            with Client(service.url) as client:
+                assert message(client.acquire(f"executor-{n}")) == NO_ORDERS
+        assert service.stop() == 0, service.log()
+
+
+def test_workers_do_not_outlive_their_parent(database: Path) -> None:
+    """When the parent alone is killed, the workers stop by themselves and leave the port free."""
+    with Service("--workers", "3", database=database) as service:
+        workers = children(service.process.pid)
+        os.kill(service.process.pid, signal.SIGKILL)
+        service.process.wait(10)
+        wait_until(lambda: not any(map(is_running, workers)), "the workers have ended")
+        with pytest.raises(ConnectionRefusedError):
+            service.connect()
+
+
+def test_two_servers_share_a_database(database: Path) -> None:
+    """Several servers on one file keep the same order book (D12)."""
+    with (
+        Service(database=database) as one,
+        Service("--workers", "2", database=database) as other,
+        Client(one.url) as at_one,
+        Client(other.url) as at_other,
+    ):
+        assert message(at_one.assign("order", "executor")) == CREATED
+        assert at_other.assign("order", "other").status_code == 400
+        assert at_other.acquire("executor").content == at_one.acquire("executor").content
+
+
+def test_orders_are_there_after_a_restart(database: Path) -> None:
+    """A stopped server's orders are there when it is started again (D13)."""
+    with Service(database=database) as service, Client(service.url) as client:
+        client.assign("order", "executor")
+        before = client.acquire("executor").content
+        service.stop()
+    with Service(database=database) as service, Client(service.url) as client:
+        assert client.acquire("executor").content == before
+        assert client.assign("order", "executor").status_code == 400
+
+
+def test_memory_is_forgotten(tmp_path: Path) -> None:
+    """`:memory:` leaves no file."""
+    with Service("--database", "sqlite:///:memory:") as service, Client(service.url) as client:
+        assert message(client.assign("order", "executor")) == CREATED
+        assert client.acquire("executor").status_code == 200
+        service.stop()
+    assert not list(Path.cwd().glob("*:memory:*"))
+
+
+def test_more_connections_than_the_usual_limit_of_files(database: Path) -> None:
+    """The server allows itself as many open files as the system does, whatever the shell's soft limit is."""
+    with Service(database=database, wrapper=["sh", "-c", 'ulimit -S -n 64; exec "$0" "$@"']) as service:
+        connections = [service.connect() for _ in range(200)]
+        with Client(service.url) as client:
+            assert client.http.get("/health").status_code == 200
+        for connection in connections:
+            connection.close()
