@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -46,9 +46,10 @@ def race(service: Service, *calls: Callable[[Client], httpx.Response]) -> list[h
 
 
 @pytest.fixture
-def racing_client(any_service: Service) -> Client:
+def racing_client(any_service: Service) -> Iterator[Client]:
     """A client that looks at the outcome of a race."""
-    return Client(any_service.url)
+    with Client(any_service.url) as client:
+        yield client
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
