@@ -59,12 +59,9 @@ class CannotListen(Exception):
 class RefusingStream(IOStream):
     """A client's connection, on which what is not a request is refused in JSON."""
 
-    _refused = False
-
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
         """Write, in JSON if it is Tornado's own bare refusal."""
         if data == TORNADO_BAD_REQUEST:
-            self._refused = True
             data = JSON_BAD_REQUEST
         return super().write(data)
 
@@ -73,17 +70,6 @@ class RefusingStream(IOStream):
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
             self.write(TORNADO_BAD_REQUEST)
         super().close(exc_info)
-
-    def close_fd(self) -> None:
-        """Close the socket, of a refused request after its rest: unread bytes would make the kernel drop the answer."""
-        if self._refused:
-            try:
-                for _ in range(16):
-                    if not self.socket.recv(64 * 1024):
-                        break
-            except OSError:
-                pass
-        super().close_fd()
 
 
 class Server:

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 class Load:
     """Threads that assign, acquire and cancel orders until they are told to stop, or the server is gone."""
 
-    def __init__(self, address: tuple[str, int], prefix: str, clients: int = 8) -> None:
-        """Start the clients."""
+    def __init__(self, address: tuple[str, int], prefix: str, *, clients: int = 8, keep_alive: bool = True) -> None:
+        """Start the clients, which take a new connection for each request unless they `keep_alive`."""
         self.created: dict[str, str] = {}
         self.cancelled: set[str] = set()
         self.acquired: dict[str, bytes] = {}
@@ -18,6 +18,7 @@ class Load:
         self.lost: list[str] = []
         self._address = address
         self._prefix = prefix
+        self._headers = {} if keep_alive else {"Connection": "close"}
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
         for thread in self._threads:
@@ -51,7 +52,7 @@ class Load:
                     if connection.sock is None:
                         connection.connect()
                     sent = True
-                    connection.request(method, f"{path}?{urlencode(parameters)}")
+                    connection.request(method, f"{path}?{urlencode(parameters)}", headers=self._headers)
                     response = connection.getresponse()
                     body = response.read()
                     if response.status != 200:

@@ -49,11 +49,12 @@ def test_a_signal_stops_the_server(database: Path, workers: str, signal_number: 
     assert not (database.parent / "orders.db-wal").exists(), "the database was not closed"
 
 
+@pytest.mark.parametrize("keep_alive", [True, False])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_stop_under_load_loses_no_answer(database: Path, workers: str) -> None:
+def test_a_stop_under_load_loses_no_answer(database: Path, workers: str, keep_alive: bool) -> None:
     """Every request that was sent before the stop is answered; what was answered is in the database (D13)."""
     with Service("--workers", workers, database=database) as service:
-        load = Load(service.address, "stop")
+        load = Load(service.address, "stop", keep_alive=keep_alive)
         time.sleep(0.7)
         assert service.stop() == 0, service.log()
         load.stop()
