@@ -25,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, or what is on the command line; return its exit code."""
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: sys.exit(0))
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # The next file or socket would otherwise get the number of the closed stream, and the log with it.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
     try:
         run(settings)

@@ -5,12 +5,12 @@ up the log and not the requests. When too many lines wait, further ones are drop
 """
 
 import logging
+import os
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 MAX_WAITING_LINES = 10_000
@@ -28,8 +28,9 @@ def printable(text: str) -> str:
 class LineWriter:
     """A queue of lines and the thread that writes them."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, file: int) -> None:
+        """Write to a file descriptor: a stream's buffer would hold the process up when it ends and the pipe is full."""
+        self._file = file
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._waiting = threading.Event()
@@ -61,10 +62,11 @@ class LineWriter:
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 lines.append(f"{timestamp()} WARNING orders: {dropped} log lines were dropped")
+            data = "".join(f"{line}\n" for line in lines).encode()
             try:
-                self._stream.write("".join(f"{line}\n" for line in lines))
-                self._stream.flush()
-            except (OSError, ValueError):
+                while data:
+                    data = data[os.write(self._file, data) :]
+            except OSError:
                 return  # Standard error is closed: there is nowhere to say so.
 
 

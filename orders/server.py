@@ -30,6 +30,7 @@ logger = logging.getLogger("orders")
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
+STDERR = 2
 BACKLOG = 1024
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_RETRY_S = 1.0
@@ -150,7 +151,7 @@ async def serve(
         loop.add_signal_handler(signal_number, stopping.set)
     if parent := multiprocessing.parent_process():
         loop.add_reader(parent.sentinel, stopping.set)
-    with closing(LineWriter(sys.stderr)) as log:
+    with closing(LineWriter(STDERR)) as log:
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
         with closing(open_store(settings.database)) as store:

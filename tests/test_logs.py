@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from orders.logs import AccessLog, LineHandler, printable
 from tests.service import Client, Service
@@ -104,3 +105,18 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path) -> None:
         process.wait()
         process.stdout.close()
         os.close(reader)
+
+
+def test_a_log_that_is_closed_is_nowhere_else(database: Path) -> None:
+    """Without standard error, the log is lost: it never lands in a connection or a file that got its number."""
+    with (
+        Service(database=database, wrapper=["sh", "-c", 'exec "$0" "$@" 2>&-']) as service,
+        Client(service.url) as client,
+    ):
+        for _ in range(3):
+            assert client.acquire("executor").json() == {"message": "There are no orders assigned to you"}
+        with service.connect() as connection:
+            connection.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                connection.recv(1000)
+        assert service.stop() == 0
