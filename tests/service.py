@@ -3,12 +3,14 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -131,6 +133,12 @@ class Ended:
 
     def __repr__(self) -> str:
         return f"<{' '.join(self.arguments)}: exit code {self.code}, {self.output!r}, {self.errors!r}>"
+
+
+def execute(database: Path, statement: str) -> list[Any]:
+    """Execute a statement on a database, past the server, as another program would; return its rows."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 def message(response: httpx.Response) -> str:

@@ -1,7 +1,6 @@
 """HTTP: routes, methods, headers, and the one shape of every answer, whatever caused it."""
 
 import re
-import sqlite3
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from tests.service import (
     NO_ORDERS,
     Client,
     Service,
+    execute,
     message,
     not_active,
 )
@@ -215,15 +215,12 @@ def test_an_internal_error_is_not_revealed(database: Path) -> None:
     """Every operation answers 500 `Unknown error`, the log has the whole error with an id, `/health` says 503 (D11)."""
     with Service(database=database) as service, Client(service.url) as client:
         client.assign("order", "executor")
-        with sqlite3.connect(database) as connection:
-            connection.execute("ALTER TABLE assigned_order RENAME TO hidden")
+        execute(database, "ALTER TABLE assigned_order RENAME TO hidden")
         for response in [client.assign("other", "executor"), client.acquire("executor"), client.cancel("order")]:
             expect(response, 500, "Unknown error")
             assert response.json() == {"message": "Unknown error"}
         assert client.http.get("/health").status_code == 503
-        with sqlite3.connect(database) as connection:
-            connection.execute("ALTER TABLE hidden RENAME TO assigned_order")
-        connection.close()
+        execute(database, "ALTER TABLE hidden RENAME TO assigned_order")
         expect(client.acquire("executor"), 200, ACQUIRED)
         assert client.http.get("/health").status_code == 200
         service.stop()
@@ -239,15 +236,12 @@ def test_an_error_while_writing_is_not_revealed(database: Path) -> None:
     """A write that fails is a 500, leaves nothing behind, and the next one succeeds (D3)."""
     with Service(database=database) as service, Client(service.url) as client:
         client.assign("first", "executor")
-        with sqlite3.connect(database) as connection:
-            connection.execute(
-                "CREATE TRIGGER fault BEFORE INSERT ON assigned_order BEGIN SELECT RAISE(ABORT, 'planted'); END"
-            )
+        execute(
+            database, "CREATE TRIGGER fault BEFORE INSERT ON assigned_order BEGIN SELECT RAISE(ABORT, 'planted'); END"
+        )
         expect(client.assign("second", "executor"), 500, "Unknown error")
         assert client.acquire("executor").json()["order_profile"]["order_id"] == "first", "half of the assign was kept"
-        with sqlite3.connect(database) as connection:
-            connection.execute("DROP TRIGGER fault")
-        connection.close()
+        execute(database, "DROP TRIGGER fault")
         expect(client.assign("second", "executor"), 200, CREATED)
         assert message(client.cancel("first")) == not_active("first")
 

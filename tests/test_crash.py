@@ -1,14 +1,13 @@
 """SIGKILL under load: whatever was answered is still there (D13)."""
 
 import json
-import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.load import Load
-from tests.service import NO_ORDERS, Client, Service, message, not_active
+from tests.service import NO_ORDERS, Client, Service, execute, message, not_active
 
 CRASHES = 4
 
@@ -26,15 +25,13 @@ def test_what_was_answered_survives_kill_9(database: Path, workers: str) -> None
             loads.append(load)
         assert not load.errors, load.errors
         assert len(load.created) > 20, "there was no load to speak of"
-    connection = sqlite3.connect(database)
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert execute(database, "PRAGMA integrity_check") == [("ok",)]
     rows = {
         order: (executor, status, acquire_time)
-        for order, executor, status, acquire_time in connection.execute(
-            "SELECT order_id, executor_id, execution_status, acquire_time FROM assigned_order"
+        for order, executor, status, acquire_time in execute(
+            database, "SELECT order_id, executor_id, execution_status, acquire_time FROM assigned_order"
         )
     }
-    connection.close()
     for load in loads:
         for order, executor in load.created.items():
             assert order in rows, f"{order} was answered and is lost"

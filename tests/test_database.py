@@ -19,6 +19,7 @@ from orders.database import (
     open_store,
     prepare,
 )
+from tests.service import execute
 
 
 def open_file(database: Path) -> Store:
@@ -106,17 +107,13 @@ def test_many_processes_may_create_the_database_at_once(database: Path) -> None:
 
 def make_other_program(path: Path) -> None:
     """Make a database of another program, with a table of our name."""
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE assigned_order (something TEXT)")
-    connection.close()
+    execute(path, "CREATE TABLE assigned_order (something TEXT)")
 
 
 def make_newer_release(path: Path) -> None:
     """Make a database of a later release."""
     prepare(DatabaseURL(str(path)))
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    connection.close()
+    execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
 def make_text(path: Path) -> None:
@@ -209,9 +206,7 @@ def test_closing_commits_what_was_submitted(database: Path) -> None:
         store.close()
 
     asyncio.run(submit())
-    with sqlite3.connect(database) as connection:
-        assert connection.execute("SELECT count(*) FROM assigned_order").fetchone() == (50,)
-    connection.close()
+    assert execute(database, "SELECT count(*) FROM assigned_order") == [(50,)]
 
 
 def test_what_changes_nothing_writes_nothing(database: Path) -> None:

@@ -1,6 +1,7 @@
 """The operations: each answer of the code is one of the contract, to the letter."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -15,11 +16,12 @@ from tests.test_contract import document
 
 
 @pytest.fixture
-def book() -> OrderBook:
+def book() -> Iterator[OrderBook]:
     """An empty book in memory."""
     memory = SqliteDatabase(":memory:")
     create_schema(memory)
-    return OrderBook(memory)
+    yield OrderBook(memory)
+    memory.close()
 
 
 def call(book: OrderBook, operation_id: str, **arguments: str) -> tuple[int, str]:

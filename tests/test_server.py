@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import Load
-from tests.service import CREATED, NO_ORDERS, Client, Service, message
+from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message
 
 
 def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
@@ -61,9 +60,7 @@ def test_a_stop_under_load_loses_no_answer(database: Path, workers: str, keep_al
     assert not load.errors, load.errors
     assert not load.lost, load.lost
     assert len(load.created) > 20, "there was no load to speak of"
-    with sqlite3.connect(database) as connection:
-        stored = {order for (order,) in connection.execute("SELECT order_id FROM assigned_order")}
-    connection.close()
+    stored = {order for (order,) in execute(database, "SELECT order_id FROM assigned_order")}
     assert stored == set(load.created)
 
 
