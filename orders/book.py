@@ -1,7 +1,8 @@
 """What the service does: the book of orders, as plain synchronous calls.
 
 Each call is the body of one transaction, which the store opens and commits (`orders.database`): either all of its
-writes happen or none. Calls read first and write last, so a read-only book can answer whatever needs no write.
+writes happen or none. A call reads first, with one query, and writes last, so that a read-only book can answer
+whatever needs no write.
 """
 
 from datetime import UTC, datetime

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from orders import __version__
@@ -43,7 +44,9 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
     Exits with 2 and one line on standard error if one of them makes no sense.
     """
-    parser = Parser(prog="orders", description="The reference implementation of the orders service API.")
+    parser = Parser(
+        prog="orders", allow_abbrev=False, description="The reference implementation of the orders service API."
+    )
     parser.add_argument("--version", action="version", version=f"orders {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serve = commands.add_parser(
@@ -52,6 +55,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         description="Run the orders service. Every option can also be given as an environment variable: "
         "--port as ORDERS_PORT, --no-access-log as ORDERS_ACCESS_LOG=0, and so on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     serve.add_argument("--host", type=host, default="127.0.0.1", help="the address to listen on")
     serve.add_argument("--port", type=number(int, 0, 65535), default=8080, help="the port; 0 takes a free one")
@@ -73,9 +77,9 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     serve.add_argument(
         "--access-log", action=argparse.BooleanOptionalAction, default=True, help="log each request (level info)"
     )
-    serve.add_argument("--log-level", choices=LEVELS, default="info", help="log this level and above")
-    serve.read_environment(environment)
-    settings = Settings(**vars(parser.parse_args(argv)))
+    serve.add_argument("--log-level", type=str.lower, choices=LEVELS, default="info", help="log this level and above")
+    serve.set_defaults(**serve.variables(environment))
+    settings = Settings(**serve.converted(vars(parser.parse_args(argv))))
     if settings.database.in_memory and settings.workers > 1:
         serve.error("--workers above 1 needs a database file: each process would have a :memory: database of its own")
     return settings
@@ -88,27 +92,44 @@ class Parser(argparse.ArgumentParser):
         """Exit with 2 and one line."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
-    def read_environment(self, environment: Mapping[str, str]) -> None:
-        """Make ORDERS_X the default of the option --x. A variable that is empty counts as not set."""
+    def variables(self, environment: Mapping[str, str]) -> dict[str, "Variable"]:
+        """Return ORDERS_X, if it is set and not empty, as the value of each option --x."""
+        names = {action.dest: f"ORDERS_{action.dest.upper()}" for action in self._actions if action.dest != "help"}
+        return {dest: Variable(name, environment[name]) for dest, name in names.items() if environment.get(name)}
+
+    def converted(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the options, those that are still variables converted as the options are."""
+        values = dict(given)
         for action in self._actions:
-            name = f"ORDERS_{action.dest.upper()}"
-            text = environment.get(name)
-            if text and action.dest != "help":
+            variable = values.get(action.dest)
+            if isinstance(variable, Variable):
                 try:
-                    self.set_defaults(**{action.dest: convert(action, text)})
+                    values[action.dest] = variable.value_for(action)
                 except (argparse.ArgumentTypeError, ValueError) as error:
-                    self.error(f"environment variable {name}: {error}")
+                    self.error(f"environment variable {variable.name}: {error}")
+        return values
 
 
-def convert(action: argparse.Action, text: str) -> Any:
-    """Return the text of an environment variable as the value of an option. Raises ValueError."""
-    if isinstance(action, argparse.BooleanOptionalAction):
-        if text.lower() not in BOOLEANS:
-            raise ValueError(f"{text!r} is none of {', '.join(BOOLEANS)}")
-        return BOOLEANS[text.lower()]
-    if action.choices is not None and text not in action.choices:
-        raise ValueError(f"{text!r} is none of {', '.join(action.choices)}")
-    return action.type(text) if callable(action.type) else text
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable that stands for an option, unless the command line has it."""
+
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def value_for(self, action: argparse.Action) -> Any:
+        """Return the text as the value of an option. Raises ValueError or ArgumentTypeError."""
+        if isinstance(action, argparse.BooleanOptionalAction):
+            if self.text.lower() not in BOOLEANS:
+                raise ValueError(f"{self.text!r} is none of {', '.join(BOOLEANS)}")
+            return BOOLEANS[self.text.lower()]
+        value = action.type(self.text) if callable(action.type) else self.text
+        if action.choices is not None and value not in action.choices:
+            raise ValueError(f"{self.text!r} is none of {', '.join(action.choices)}")
+        return value
 
 
 def host(text: str) -> str:

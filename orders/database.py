@@ -6,10 +6,13 @@ one wait for the disk serves many clients.
 """
 
 import asyncio
+import concurrent.futures
 import fcntl
+import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ APPLICATION_ID = 0x4F524453
 SCHEMA_VERSION = 1
 
 BUSY_TIMEOUT_S = 10.0
+TURN_POLL_S = 0.0002
 MAX_GROUP = 500
 MEMORY = ":memory:"
 
@@ -45,9 +49,10 @@ class Store(Protocol):
     """A database that is open, in one process."""
 
     def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
-        """Run `call` in one transaction; return its result, or a future of it if it has to wait.
+        """Run `call`; return its result, or a future of it if it has to wait.
 
-        The result of a call that has written is given out after the commit (D13).
+        A call that writes is one transaction, and its result is given out after the commit (D13). A call that
+        only reads may make one query: there is no transaction around it.
         """
 
     def close(self) -> None:
@@ -86,7 +91,7 @@ class DatabaseURL:
 def prepare(url: DatabaseURL) -> None:
     """Create the database if there is none, and see that it is ours and can be written to.
 
-    Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing.
+    Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing that is not ours.
     """
     if url.in_memory:
         return
@@ -96,7 +101,8 @@ def prepare(url: DatabaseURL) -> None:
         database = SqliteDatabase(url.path, pragmas={"synchronous": "full"}, timeout=BUSY_TIMEOUT_S)
         with closing(database):
             create_schema(database)
-            database.journal_mode = "wal"
+            if (mode := database.pragma("journal_mode", "wal")) != "wal":
+                raise CannotOpenDatabase(f"its journal mode is {mode} and cannot be made wal")
     except (CannotOpenDatabase, PeeweeException, sqlite3.Error, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {url.path}: {error}") from error
 
@@ -183,8 +189,10 @@ class GroupWriter:
         self._turn = Turn(f"{database.database}-lock")
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
+        self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._work, name="orders-writer", daemon=True)
         self._thread.start()
+        self._opened.result()
 
     def submit(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
         """Queue `call`; return the future of its result, done when the result is on disk."""
@@ -199,7 +207,13 @@ class GroupWriter:
         self._turn.close()
 
     def _work(self) -> None:
-        with self._database.connection_context():
+        try:
+            self._database.connect()
+        except Exception as error:
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        with closing(self._database):
             while (job := self._jobs.get()) is not None:
                 group = [job]
                 while len(group) < MAX_GROUP and not self._jobs.empty():
@@ -232,14 +246,22 @@ class Turn:
     """A lock that processes take in turns.
 
     SQLite alone would keep their transactions apart, but it waits by sleeping longer and longer, which starves one
-    of two busy processes. The kernel wakes the next one at once, and frees the lock of a process that was killed.
+    of two busy processes. This lock is tried again soon, and the kernel frees that of a process that was killed.
     """
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "ab")  # noqa: SIM115
 
     def __enter__(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"another process has been writing for {BUSY_TIMEOUT_S} s") from None
+            time.sleep(TURN_POLL_S)
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -259,10 +281,28 @@ def create_schema(database: SqliteDatabase) -> None:
     # IMMEDIATE lets one of several starting processes in at a time; it also fails if the file cannot be written to.
     with database.atomic("IMMEDIATE"):
         if _is_empty(database.connection()):
-            with AssignedOrder.bind_ctx(database):
-                database.create_tables([AssignedOrder])
+            _create_tables(database)
             database.pragma("application_id", APPLICATION_ID)
             database.pragma("user_version", SCHEMA_VERSION)
+        elif lacking := _definitions_in_a_new_database() - _definitions(database):
+            raise CannotOpenDatabase(f"it lacks {', '.join(sorted(lacking))}")
+
+
+def _create_tables(database: SqliteDatabase) -> None:
+    with AssignedOrder.bind_ctx(database):
+        database.create_tables([AssignedOrder])
+
+
+def _definitions(database: SqliteDatabase) -> set[str]:
+    """Return the statements that made the tables and indexes of a database."""
+    rows = database.execute_sql("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {definition for (definition,) in rows}
+
+
+def _definitions_in_a_new_database() -> set[str]:
+    with closing(SqliteDatabase(MEMORY)) as database:
+        _create_tables(database)
+        return _definitions(database)
 
 
 def _refuse_unusable(path: str) -> None:
@@ -272,6 +312,12 @@ def _refuse_unusable(path: str) -> None:
         raise CannotOpenDatabase("it is a directory")
     if not file.parent.is_dir():
         raise CannotOpenDatabase(f"there is no directory {file.parent}")
+    if file.exists() and not file.is_file():
+        raise CannotOpenDatabase("it is not a file")
+    # SQLite opens what it cannot write to for reading, and says so only at the first write.
+    for needed in (file.parent, file):
+        if needed.exists() and not os.access(needed, os.R_OK | os.W_OK):
+            raise CannotOpenDatabase(f"{needed} cannot be read and written")
     if file.exists():
         # Even a read-only connection may leave files beside the database, an immutable one does not.
         with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as connection:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from orders.contract import Contract
-from orders.responses import Response
+from orders.responses import Response, message_response
 
 ASSETS = {
     "swagger-ui.css": "text/css",
@@ -45,7 +45,7 @@ SwaggerUIBundle({
 def make_pages(contract: Contract) -> dict[str, Response]:
     """Return the pages by their paths. Raises FileNotFoundError if Swagger UI is not installed whole."""
     return {
-        "/": Response(302, b"", headers={"Location": "/docs"}),
+        "/": message_response(302, "See /docs", {"Location": "/docs"}),
         "/docs": Response(200, PAGE.encode(), "text/html; charset=utf-8"),
         "/openapi.json": Response(200, contract.as_json),
         "/openapi.yaml": Response(200, contract.as_yaml, "application/yaml"),

@@ -7,14 +7,16 @@ up the log and not the requests. When too many lines wait, further ones are drop
 import logging
 import os
 import re
+import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
+STDERR = 2
 LEVELS = ("debug", "info", "warning", "error")
 MAX_WAITING_LINES = 10_000
-MAX_TARGET_LENGTH = 1_000
+MAX_REQUEST_LENGTH = 1_000
 WRITE_INTERVAL_S = 0.05
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -62,12 +64,40 @@ class LineWriter:
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 lines.append(f"{timestamp()} WARNING orders: {dropped} log lines were dropped")
-            data = "".join(f"{line}\n" for line in lines).encode()
             try:
-                while data:
-                    data = data[os.write(self._file, data) :]
+                for chunk in _chunks(lines):
+                    self._write_all(chunk)
             except OSError:
                 return  # Standard error is closed: there is nowhere to say so.
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._file, data) :]
+            except BlockingIOError:
+                select.select([], [self._file], [])
+
+
+def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
+    """Join lines into pieces that a pipe takes whole, so that processes do not write into each other's lines."""
+    chunk = b""
+    for line in lines:
+        data = f"{line}\n".encode()
+        if chunk and len(chunk) + len(data) > select.PIPE_BUF:
+            yield chunk
+            chunk = b""
+        chunk += data
+    if chunk:
+        yield chunk
+
+
+def write_if_possible(line: str) -> None:
+    """Write a line to standard error, or drop it if that would have to wait."""
+    try:
+        if select.select([], [STDERR], [], 0)[1]:
+            os.write(STDERR, f"{line}\n".encode())
+    except OSError:
+        pass  # Standard error is closed: there is nowhere to say so.
 
 
 class LineHandler(logging.Handler):
@@ -93,11 +123,12 @@ class AccessLog:
 
     def __call__(self, method: str, target: str, status: int, seconds: float, client: str, note: str = "") -> None:
         """Log one request and its answer; `note` is added to the line."""
-        if not target.isascii():
-            target = printable(target)
-        if len(target) > MAX_TARGET_LENGTH:
-            target = f"{target[:MAX_TARGET_LENGTH]}..."
-        self._write(f"{timestamp()} {method} {target} {status} {seconds * 1000:.2f}ms {client}{note}")
+        request = f"{method} {target}"
+        if not request.isascii():
+            request = printable(request)
+        if len(request) > MAX_REQUEST_LENGTH:
+            request = f"{request[:MAX_REQUEST_LENGTH]}..."
+        self._write(f"{timestamp()} {request} {status} {seconds * 1000:.2f}ms {client}{note}")
 
 
 def start_logging(level: str, write: Callable[[str], None]) -> None:

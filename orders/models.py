@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from peewee import SQL, Check, Field, Model, TextField
+from peewee import SQL, Check, Model, TextField
 
 
 class ExecutionStatus(StrEnum):
@@ -19,20 +19,14 @@ class ExecutionStatus(StrEnum):
 ACTIVE = SQL("\"execution_status\" IN ('assigned', 'acquired')")
 
 
-class UUIDTextField(Field):
-    """A UUID, read and written as its canonical text, which is how answers show it."""
-
-    field_type = "UUID"
-
-
 class AssignedOrder(Model):
     """An order that was assigned to an executor.
 
-    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). Times are
-    RFC 3339 text in UTC with microseconds and a `Z`.
+    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). All are
+    text, as answers show them: the id a UUID, times RFC 3339 in UTC with microseconds and a `Z`.
     """
 
-    assigned_order_id = UUIDTextField(primary_key=True)
+    assigned_order_id = TextField(primary_key=True)
     order_id = TextField(unique=True)
     executor_id = TextField()
     zone_id = TextField()

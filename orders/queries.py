@@ -11,15 +11,15 @@ from peewee import SQL, Database, Node, Value
 from orders.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
 
 
-class Parameter(str):
+class Placeholder(str):
     """The name of a value that is bound when the query is executed."""
 
     __slots__ = ()
 
 
-def parameter(name: str) -> Value:
+def placeholder(name: str) -> Value:
     """Return the place in a query of the value called `name`."""
-    return Value(Parameter(name), converter=False)
+    return Value(Placeholder(name), converter=False)
 
 
 class CompiledQuery:
@@ -31,32 +31,32 @@ class CompiledQuery:
 
     def execute(self, **parameters: object) -> Any:
         """Execute the query on the calling thread's connection; return the driver's cursor."""
-        values = [parameters[value] if type(value) is Parameter else value for value in self._values]
+        values = [parameters[value] if type(value) is Placeholder else value for value in self._values]
         return self._database.execute_sql(self._sql, values)
 
 
 KNOWN_ORDER = (
     AssignedOrder.select(SQL("1"))
-    .where(AssignedOrder.order_id == parameter("order_id"))
+    .where(AssignedOrder.order_id == placeholder("order_id"))
 )  # fmt: skip
 
 ACTIVE_ORDER = (
     AssignedOrder.select(SQL("1"))
-    .where(AssignedOrder.order_id == parameter("order_id"))
+    .where(AssignedOrder.order_id == placeholder("order_id"))
     .where(ACTIVE)
 )  # fmt: skip
 
 ACTIVE_ORDER_OF_EXECUTOR = (
     AssignedOrder.select()
-    .where(AssignedOrder.executor_id == parameter("executor_id"))
+    .where(AssignedOrder.executor_id == placeholder("executor_id"))
     .where(ACTIVE)
 )  # fmt: skip
 
-INSERT_ORDER = AssignedOrder.insert({getattr(AssignedOrder, column): parameter(column) for column in COLUMNS})
+INSERT_ORDER = AssignedOrder.insert({getattr(AssignedOrder, column): placeholder(column) for column in COLUMNS})
 
 COMPLETE_ACTIVE_ORDER_OF_EXECUTOR = (
     AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.COMPLETED.value})
-    .where(AssignedOrder.executor_id == parameter("executor_id"))
+    .where(AssignedOrder.executor_id == placeholder("executor_id"))
     .where(ACTIVE)
 )  # fmt: skip
 
@@ -64,15 +64,15 @@ ACQUIRE_ORDER = (
     AssignedOrder.update(
         {
             AssignedOrder.execution_status: ExecutionStatus.ACQUIRED.value,
-            AssignedOrder.acquire_time: parameter("acquire_time"),
+            AssignedOrder.acquire_time: placeholder("acquire_time"),
         }
     )
-    .where(AssignedOrder.order_id == parameter("order_id"))
+    .where(AssignedOrder.order_id == placeholder("order_id"))
 )  # fmt: skip
 
 CANCEL_ACTIVE_ORDER = (
     AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.CANCELLED.value})
-    .where(AssignedOrder.order_id == parameter("order_id"))
+    .where(AssignedOrder.order_id == placeholder("order_id"))
     .where(ACTIVE)
 )  # fmt: skip
 

@@ -7,7 +7,6 @@ import multiprocessing
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +19,8 @@ from tornado.netutil import bind_sockets
 from orders.app import App, check_operations, make_app
 from orders.contract import Contract, ContractError, contract_path, load_contract
 from orders.database import CannotOpenDatabase, open_store, prepare
-from orders.logs import AccessLog, LineWriter, start_logging
+from orders.exchange import http_date
+from orders.logs import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
 from orders.operations import OPERATIONS
 from orders.responses import BAD_REQUEST
 from orders.settings import Settings
@@ -30,7 +30,6 @@ logger = logging.getLogger("orders")
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
-STDERR = 2
 BACKLOG = 1024
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_RETRY_S = 1.0
@@ -40,12 +39,13 @@ STOP_TIMEOUT_S = 10.0
 # What Tornado answers, by itself, to a message that it cannot read, and what is sent in its place (D11).
 TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 JSON_BAD_REQUEST = (
-    b"HTTP/1.1 400 Bad Request\r\n"
-    b"Content-Type: application/json\r\n"
-    b"Content-Length: %d\r\n"
-    b"Cache-Control: no-store\r\n"
-    b"Connection: close\r\n"
-    b"\r\n%s" % (len(BAD_REQUEST.body), BAD_REQUEST.body)
+    "HTTP/1.1 400 Bad Request\r\n"
+    "Date: {date}\r\n"
+    "Content-Type: application/json\r\n"
+    f"Content-Length: {len(BAD_REQUEST.body)}\r\n"
+    "Cache-Control: no-store\r\n"
+    "Connection: close\r\n"
+    "\r\n"
 )
 
 
@@ -63,7 +63,7 @@ class RefusingStream(IOStream):
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
         """Write, in JSON if it is Tornado's own bare refusal."""
         if data == TORNADO_BAD_REQUEST:
-            data = JSON_BAD_REQUEST
+            data = JSON_BAD_REQUEST.format(date=http_date()).encode() + BAD_REQUEST.body
         return super().write(data)
 
     def close(self, exc_info: Any = False) -> None:
@@ -112,9 +112,24 @@ class Server:
                 self._loop.remove_reader(listener)
                 self._loop.call_later(ACCEPT_RETRY_S, self._resume, listener)
             return False  # Otherwise, another worker was faster, or the client has gone.
+        self._serve(connection, address)
+        return True
+
+    def _accept_the_last(self, listener: socket.socket) -> None:
+        """Take all connections that wait, and close the listener."""
+        last = []
+        try:
+            while True:
+                last.append(listener.accept())
+        except OSError:
+            # At once, and before the last ones are served: whoever connects between the two calls is cut off.
+            listener.close()
+        for connection, address in last:
+            self._serve(connection, address)
+
+    def _serve(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)
         self._http.handle_stream(RefusingStream(connection), address)
-        return True
 
     def _resume(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
@@ -128,12 +143,12 @@ class Server:
         """
         for listener in self._listeners:
             self._loop.remove_reader(listener)
-            while self._accept(listener):
-                pass
-            listener.close()
+            self._accept_the_last(listener)
         self._http.conn_params.no_keep_alive = True
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while self._in_flight.quiet_s() < QUIET_BEFORE_CLOSE_S and time.monotonic() < deadline:
+        begun = time.monotonic()
+        while (now := time.monotonic()) < begun + STOP_TIMEOUT_S:
+            if min(self._in_flight.quiet_s(), now - begun) > QUIET_BEFORE_CLOSE_S:
+                break
             await asyncio.sleep(0.01)
         await self._http.close_all_connections()
 
@@ -165,6 +180,10 @@ async def serve(
             on_ready()
             await stopping.wait()
             await server.stop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        # The loop would leave the signals to kill the process, which a second one should not.
+        loop.remove_signal_handler(signal_number)
+        signal.signal(signal_number, signal.SIG_IGN)
 
 
 def run(settings: Settings) -> None:
@@ -185,11 +204,11 @@ def run(settings: Settings) -> None:
         if settings.workers == 1:
             work(announce)
         else:
-            start_logging(settings.log_level, lambda line: print(line, file=sys.stderr, flush=True))
+            start_logging(settings.log_level, write_if_possible)
             workers = Workers(settings.workers, work, listeners)
             announce()
             workers.watch()
-    except (ContractError, CannotListen, CannotOpenDatabase, WorkerFailed) as error:
+    except (ContractError, CannotListen, CannotOpenDatabase, FileNotFoundError, WorkerFailed) as error:
         raise CannotStart(str(error)) from error
 
 

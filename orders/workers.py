@@ -9,11 +9,15 @@ import multiprocessing
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 logger = logging.getLogger("orders")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+RESTART_PAUSE_S = 0.5
 
 Work = Callable[[Callable[[], None]], None]
 
@@ -35,11 +39,17 @@ class Workers:
         self._context = multiprocessing.get_context("fork")
         self._processes: list[BaseProcess] = []
         self._stopping = False
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
+        for signal_number in SIGNALS:
             signal.signal(signal_number, lambda *_: self.stop())
         starting = [self._start() for _ in range(count)]
-        for process, ready in starting:
-            self._wait_until_ready(process, ready)
+        try:
+            for process, ready in starting:
+                self._wait_until_ready(process, ready)
+        except WorkerFailed:
+            self.stop()
+            for process in self._processes:
+                process.join()
+            raise
 
     def stop(self) -> None:
         """Tell the workers to stop."""
@@ -50,10 +60,7 @@ class Workers:
             process.terminate()
 
     def watch(self) -> None:
-        """Replace workers that die, until all have ended because of `stop`.
-
-        Raises WorkerFailed, having stopped the others, if a replacement does not come up.
-        """
+        """Replace workers that die, until all have ended because of `stop`."""
         while self._processes:
             ended = wait([process.sentinel for process in self._processes])
             for process in [process for process in self._processes if process.sentinel in ended]:
@@ -61,12 +68,25 @@ class Workers:
                 self._processes.remove(process)
                 if not self._stopping:
                     logger.error("worker %s ended with exit code %s; starting another", process.pid, process.exitcode)
-                    self._wait_until_ready(*self._start())
+                    self._replace()
+
+    def _replace(self) -> None:
+        # The pause keeps workers that cannot live from taking the machine with them.
+        while not self._stopping:
+            time.sleep(RESTART_PAUSE_S)
+            try:
+                self._wait_until_ready(*self._start())
+                return
+            except (WorkerFailed, OSError) as error:
+                logger.error("cannot start a worker: %s", error)
 
     def _start(self) -> tuple[BaseProcess, Connection]:
         ready, is_ready = self._context.Pipe(duplex=False)
         process = self._context.Process(target=self._run, args=(is_ready,), name="orders-worker")
+        # A worker must not handle a signal as its parent does, so none comes in before it has said so.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         is_ready.close()
         self._processes.append(process)
         if self._stopping:
@@ -75,22 +95,30 @@ class Workers:
 
     def _run(self, is_ready: Connection) -> None:
         # The parent's handlers came along with the fork; until the worker has its own, it just ends.
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
+        for signal_number in SIGNALS:
             signal.signal(signal_number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+        def report(problem: str | None) -> None:
+            is_ready.send(problem)
+            is_ready.close()
+
         try:
-            self._work(lambda: is_ready.send(True))
+            self._work(lambda: report(None))
         except Exception as error:
-            print(f"orders: {error}", file=sys.stderr)
+            if is_ready.closed:
+                raise
+            report(str(error))
             sys.exit(1)
 
     def _wait_until_ready(self, process: BaseProcess, ready: Connection) -> None:
-        try:
-            ready.recv()
-        except EOFError:
-            if not self._stopping:
-                self.stop()
-                for other in self._processes:
-                    other.join()
-                raise WorkerFailed(f"worker {process.pid} ended before it was ready") from None
-        finally:
-            ready.close()
+        """Raise WorkerFailed, with the worker's own words if it had any, unless it comes up or is told to stop."""
+        with ready:
+            try:
+                problem = ready.recv()
+            except EOFError:
+                problem = f"worker {process.pid} ended before it was ready"
+        if problem is not None and not self._stopping:
+            self._processes.remove(process)
+            process.join()
+            raise WorkerFailed(problem)

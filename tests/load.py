@@ -65,7 +65,11 @@ class Load:
                     else:
                         self.cancelled.add(order)
             except (OSError, http.client.HTTPException) as error:
+                if connection is not None:
+                    connection.close()
                 # Refused: the server is gone. Anything else cut off a request that had been sent.
                 if sent:
                     self.lost.append(f"{order}: {error!r}")
                 return
+        if connection is not None:
+            connection.close()

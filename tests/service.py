@@ -21,7 +21,9 @@ START_TIMEOUT_S = 20
 class Service:
     """`orders serve` on a free port, in a process group of its own."""
 
-    def __init__(self, *options: str, database: Path | str | None = None, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *options: str, database: Path | str | None = None, wrapper: Sequence[str] = (), cwd: Path | None = None
+    ) -> None:
         """Start the server, through the command `wrapper` if there is one, and wait for its readiness line."""
         arguments = ["--port", "0", *options]
         if database is not None:
@@ -31,6 +33,7 @@ class Service:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=cwd,
             start_new_session=True,
         )
         self._log: list[str] = []

@@ -42,6 +42,8 @@ def test_every_option_is_also_an_environment_variable() -> None:
     settings = parse(["serve", "--port", "99", "--access-log", "--database", "sqlite:///y.db"], environment)
     assert (settings.port, settings.access_log, settings.database) == (99, True, DatabaseURL("y.db"))
     assert parse(["serve"], {"ORDERS_PORT": ""}).port == 8080
+    assert parse(["serve", "--port", "99"], {"ORDERS_PORT": "http"}).port == 99
+    assert parse(["serve"], {"ORDERS_LOG_LEVEL": "ERROR"}).log_level == "error"
 
 
 def test_the_version_and_the_help() -> None:
@@ -60,6 +62,7 @@ def test_the_version_and_the_help() -> None:
         ((), {}, "required: COMMAND"),
         (("sevre",), {}, "invalid choice: 'sevre'"),
         (("serve", "--prot", "1"), {}, "unrecognized arguments: --prot"),
+        (("serve", "--por", "1"), {}, "unrecognized arguments: --por"),
         (("serve", "--port", "http"), {}, "--port: 'http' is not a whole number from 0 to 65535"),
         (("serve", "--port", "65536"), {}, "--port: '65536' is not"),
         (("serve", "--port", "-1"), {}, "--port"),

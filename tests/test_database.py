@@ -1,9 +1,16 @@
 """Opening databases, and the group commit: what is written when, and what a failure spoils."""
 
 import asyncio
+import fcntl
+import multiprocessing
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -116,6 +123,17 @@ def make_newer_release(path: Path) -> None:
     execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
+def make_without_indexes(path: Path) -> None:
+    """Make one of our databases, and take an index away."""
+    prepare(DatabaseURL(str(path)))
+    execute(path, "DROP INDEX assigned_order_active_executor")
+
+
+def make_fifo(path: Path) -> None:
+    """Make something that is neither a file nor a directory."""
+    os.mkfifo(path)
+
+
 def make_text(path: Path) -> None:
     """Make a file that is no database."""
     path.write_text("These are not orders.\n" * 100)
@@ -133,6 +151,8 @@ def make_directory(path: Path) -> None:
         (make_newer_release, f"has schema version {SCHEMA_VERSION + 1}"),
         (make_text, "file is not a database"),
         (make_directory, "it is a directory"),
+        (make_fifo, "it is not a file"),
+        (make_without_indexes, "it lacks CREATE UNIQUE INDEX"),
     ],
 )
 def test_what_is_not_our_database_is_left_alone(database: Path, make: object, complaint: str) -> None:
@@ -150,6 +170,116 @@ def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(CannotOpenDatabase, match="there is no directory"):
         prepare(DatabaseURL(str(tmp_path / "no" / "orders.db")))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """A directory that every user of the machine can reach."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o777)
+        yield Path(directory)
+
+
+def prepare_as_nobody(path: Path, complaints: Connection) -> None:
+    """Prepare a database without root's privilege to write everywhere; tell what is wrong."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    try:
+        prepare(DatabaseURL(str(path)))
+    except CannotOpenDatabase as error:
+        complaints.send(str(error))
+
+
+@pytest.mark.parametrize("read_only", ["file", "directory"])
+def test_a_database_that_is_read_only_is_refused(public_directory: Path, read_only: str) -> None:
+    """A file or directory that cannot be written to is named at the start, not at the first write."""
+    database = public_directory / "orders.db"
+    prepare(DatabaseURL(str(database)))
+    database.chmod(0o444 if read_only == "file" else 0o666)
+    public_directory.chmod(0o555 if read_only == "directory" else 0o777)
+    context = multiprocessing.get_context("fork")
+    complaints, complain = context.Pipe(duplex=False)
+    process = context.Process(target=prepare_as_nobody, args=(database, complain))
+    process.start()
+    process.join(20)
+    public_directory.chmod(0o777)
+    assert complaints.poll(), "the database was accepted"
+    refused = database if read_only == "file" else public_directory
+    assert complaints.recv() == f"cannot open database {database}: {refused} cannot be read and written"
+    complaints.close()
+    complain.close()
+    process.close()
+
+
+async def outcome_or_none(call: "asyncio.Future[bool]", timeout_s: float) -> bool | None:
+    """Return what a call comes to within some time."""
+    done, _ = await asyncio.wait([call], timeout=timeout_s)
+    return call.result() if done else None
+
+
+def test_the_answer_comes_after_the_commit(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the commit cannot happen, there is no answer (D13)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+        may_commit = threading.Event()
+        commit = store._database.commit
+
+        def commit_when_allowed() -> None:
+            may_commit.wait(20)
+            commit()
+
+        monkeypatch.setattr(store._database, "commit", commit_when_allowed)
+        call = store.run(lambda book: book.assign("order", "executor", "zone"))
+        assert isinstance(call, asyncio.Future)
+        assert await outcome_or_none(call, 0.3) is None, "answered before the commit"
+        assert await run(store, "acquire", "executor") is None, "visible before the commit"
+        may_commit.set()
+        assert await outcome_or_none(call, 20) is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that cannot have its turn fails in the end; the next one that can, succeeds."""
+    monkeypatch.setattr("orders.database.BUSY_TIMEOUT_S", 0.3)
+
+    async def scenario() -> None:
+        store = open_file(database)
+        with open(f"{database}-lock", "ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(TimeoutError):
+                await run(store, "assign", "order", "executor", "zone")
+        assert await run(store, "assign", "order", "executor", "zone") is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_fails_answers_nobody_and_keeps_nothing(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk does not take a commit, its calls fail and leave nothing; the next ones succeed (D13)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+
+        def no_space() -> None:
+            raise OSError("no space left")
+
+        with monkeypatch.context() as fault:
+            fault.setattr(store._database, "commit", no_space)
+            calls = [store.run(lambda book, n=n: book.assign(f"order-{n}", "executor", "zone")) for n in range(5)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[arg-type]
+            assert all(isinstance(outcome, OSError) for outcome in outcomes), outcomes
+        assert await run(store, "acquire", "executor") is None
+        assert await run(store, "assign", "order-0", "executor", "zone") is True
+        store.close()
+
+    asyncio.run(scenario())
 
 
 def test_calls_that_wait_are_committed_together(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

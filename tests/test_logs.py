@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from orders.logs import AccessLog, LineHandler, printable
 from tests.service import Client, Service
+from tests.test_server import children, wait_until
 
 
 def test_a_request_is_a_line(database: Path) -> None:
@@ -44,8 +46,7 @@ def test_input_cannot_forge_a_line(service: Service) -> None:
             pass
     with Client(service.url) as client:
         client.http.get("/after-the-forged-one")
-    while "/after-the-forged-one" not in service.log():
-        pass
+    wait_until(lambda: "/after-the-forged-one" in service.log(), "the request is in the log")
     (line,) = [line for line in service.log().splitlines() if "/forged" in line]
     assert line.isascii() and line.isprintable() and len(line) < 1200, line
     assert r"/forged\x85\x9b31m\xe2\x80\xa8%0A%1Bxxx" in line
@@ -67,6 +68,12 @@ def test_messages_and_tracebacks_cannot_forge_a_line() -> None:
         assert line.startswith("    ") and line.isprintable(), repr(line)
 
 
+def is_replaced(parent: int, worker: int, workers: int) -> bool:
+    """Return whether a worker is gone and there are as many as before."""
+    now = children(parent)
+    return worker not in now and len(now) == workers
+
+
 def test_printable_leaves_ascii_alone() -> None:
     """Printable ASCII is as it was; all else is escaped."""
     assert printable("GET /a?b=c%20 ~") == "GET /a?b=c%20 ~"
@@ -81,11 +88,23 @@ def test_a_long_target_is_cut() -> None:
     assert len(lines[0]) < 1200
 
 
-def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path, workers: str) -> None:
     """With standard error a pipe that is full, requests are served and the server can be stopped."""
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", "orders", "serve", "--port", "0", "--database", f"sqlite:///{database}"],
+        [
+            sys.executable,
+            "-m",
+            "orders",
+            "serve",
+            "--port",
+            "0",
+            "--workers",
+            workers,
+            "--database",
+            f"sqlite:///{database}",
+        ],
         stdout=subprocess.PIPE,
         stderr=writer,
         text=True,
@@ -98,6 +117,9 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path) -> None:
         with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
             for _ in range(300):
                 assert client.get(target).status_code == 404
+            for worker in children(process.pid):
+                os.kill(worker, signal.SIGKILL)
+                wait_until(lambda: is_replaced(process.pid, worker, int(workers)), "the worker is replaced")  # noqa: B023
             process.terminate()
             assert process.wait(20) == 0
     finally:

@@ -1,13 +1,17 @@
 """Starting, stopping and supervising: readiness, signals, workers that die."""
 
+import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from orders.app import App
+from orders.server import Server, listen
 from tests.load import Load
 from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message
 
@@ -76,14 +80,43 @@ def test_a_stop_does_not_wait_for_idle_connections(database: Path) -> None:
             connection.close()
 
 
-def test_the_workers_share_the_work(any_service: Service) -> None:
-    """All workers of a server answer, on one address and one database."""
-    if not children(any_service.process.pid):
-        return  # One worker is the server itself.
-    with Client(any_service.url) as first, Client(any_service.url) as second:
-        assert message(first.assign("shared", "shared")) == CREATED
-        assert first.acquire("shared").content == second.acquire("shared").content
-    assert len(children(any_service.process.pid)) == 2
+def connections_of(pid: int) -> int:
+    """Return how many connections a process has open, and other sockets."""
+    return sum(os.readlink(file).startswith("socket:") for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_the_workers_share_the_connections(database: Path) -> None:
+    """A burst of connections is spread over all workers."""
+    with Service("--workers", "2", database=database) as service:
+        workers = children(service.process.pid)
+        assert len(workers) == 2
+        before = [connections_of(worker) for worker in workers]
+        crowd = [service.connect() for _ in range(60)]
+        wait_until(lambda: sum(map(connections_of, workers)) == sum(before) + 60, "all connections are accepted")
+        shares = [connections_of(worker) - had for worker, had in zip(workers, before, strict=True)]
+        assert min(shares) >= 6, f"the connections went {shares}"
+        for connection in crowd:
+            connection.close()
+
+
+def test_a_stop_answers_what_has_just_arrived() -> None:
+    """A request that was sent to an idle server before the stop is answered, on an old connection and a new one."""
+
+    async def scenario() -> list[bytes]:
+        listeners = listen("127.0.0.1", 0)
+        server = Server(App({}), listeners, idle_timeout_s=30)
+        address = listeners[0].getsockname()
+        with socket.create_connection(address) as old, socket.create_connection(address) as new:
+            await asyncio.sleep(0.5)
+            for connection in (old, new):
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with socket.create_connection(address) as last:
+                last.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await server.stop()
+                return [connection.recv(1000) for connection in (old, new, last)]
+
+    answers = asyncio.run(scenario())
+    assert all(b"404 Not Found" in answer and b"Connection: close" in answer for answer in answers), answers
 
 
 def test_a_worker_that_dies_is_replaced(database: Path) -> None:
@@ -136,12 +169,13 @@ def test_orders_are_there_after_a_restart(database: Path) -> None:
 
 
 def test_memory_is_forgotten(tmp_path: Path) -> None:
-    """`:memory:` leaves no file."""
-    with Service("--database", "sqlite:///:memory:") as service, Client(service.url) as client:
-        assert message(client.assign("order", "executor")) == CREATED
-        assert client.acquire("executor").status_code == 200
-        service.stop()
-    assert not list(Path.cwd().glob("*:memory:*"))
+    """`:memory:` leaves no file, and a server that is started again knows nothing."""
+    for _ in range(2):
+        with Service("--database", "sqlite:///:memory:", cwd=tmp_path) as service, Client(service.url) as client:
+            assert message(client.assign("order", "executor")) == CREATED
+            assert client.acquire("executor").json()["order_profile"]["order_id"] == "order"
+            service.stop()
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_connections_than_the_usual_limit_of_files(database: Path) -> None:

@@ -46,6 +46,7 @@ def check_refusal(sent: bytes, received: bytes) -> None:
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n"), f"{sent[:200]!r} was answered {received[:500]!r}"
     assert b"\r\nContent-Type: application/json\r\n" in head, received
     assert b"\r\nCache-Control: no-store\r\n" in head, received
+    assert b"\r\nDate: " in head, received
     assert json.loads(body) == {"message": "Bad request"}
 
 
