@@ -272,8 +272,8 @@ def test_a_commit_that_fails_answers_nobody_and_keeps_nothing(database: Path, mo
 
         with monkeypatch.context() as fault:
             fault.setattr(store._database, "commit", no_space)
-            calls = [store.run(lambda book, n=n: book.assign(f"order-{n}", "executor", "zone")) for n in range(5)]
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[arg-type]
+            calls = [run(store, "assign", f"order-{n}", "executor", "zone") for n in range(5)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert all(isinstance(outcome, OSError) for outcome in outcomes), outcomes
         assert await run(store, "acquire", "executor") is None
         assert await run(store, "assign", "order-0", "executor", "zone") is True
