@@ -284,7 +284,7 @@ def create_schema(database: SqliteDatabase) -> None:
             _create_tables(database)
             database.pragma("application_id", APPLICATION_ID)
             database.pragma("user_version", SCHEMA_VERSION)
-        elif lacking := _definitions_in_a_new_database() - _definitions(database):
+        elif lacking := _parts_of_a_new_database() - _parts(database):
             raise CannotOpenDatabase(f"it lacks {', '.join(sorted(lacking))}")
 
 
@@ -293,16 +293,17 @@ def _create_tables(database: SqliteDatabase) -> None:
         database.create_tables([AssignedOrder])
 
 
-def _definitions(database: SqliteDatabase) -> set[str]:
-    """Return the statements that made the tables and indexes of a database."""
-    rows = database.execute_sql("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    return {definition for (definition,) in rows}
+def _parts(database: SqliteDatabase) -> set[str]:
+    """Return the names of the table's columns and indexes."""
+    columns = database.execute_sql("SELECT 'the column ' || name FROM pragma_table_info('assigned_order')")
+    indexes = database.execute_sql("SELECT 'the index ' || name FROM pragma_index_list('assigned_order')")
+    return {part for (part,) in [*columns, *indexes]}
 
 
-def _definitions_in_a_new_database() -> set[str]:
+def _parts_of_a_new_database() -> set[str]:
     with closing(SqliteDatabase(MEMORY)) as database:
         _create_tables(database)
-        return _definitions(database)
+        return _parts(database)
 
 
 def _refuse_unusable(path: str) -> None:

@@ -27,7 +27,7 @@ class AssignedOrder(Model):
     """
 
     assigned_order_id = TextField(primary_key=True)
-    order_id = TextField(unique=True)
+    order_id = TextField()
     executor_id = TextField()
     zone_id = TextField()
     execution_status = TextField(constraints=[Check(f"execution_status IN {tuple(s.value for s in ExecutionStatus)}")])
@@ -41,6 +41,15 @@ class AssignedOrder(Model):
             Check("execution_status <> 'acquired' OR acquire_time IS NOT NULL"),
         ]
 
+
+# An order_id once known stays known (D3).
+AssignedOrder.add_index(
+    AssignedOrder.index(
+        AssignedOrder.order_id,
+        unique=True,
+        name="assigned_order_order_id",
+    )
+)
 
 # One active order an executor (D2).
 AssignedOrder.add_index(

@@ -123,10 +123,16 @@ def make_newer_release(path: Path) -> None:
     execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
-def make_without_indexes(path: Path) -> None:
+def make_without_an_index(path: Path) -> None:
     """Make one of our databases, and take an index away."""
     prepare(DatabaseURL(str(path)))
     execute(path, "DROP INDEX assigned_order_active_executor")
+
+
+def make_with_another_column(path: Path) -> None:
+    """Make one of our databases, and rename a column."""
+    prepare(DatabaseURL(str(path)))
+    execute(path, "ALTER TABLE assigned_order RENAME COLUMN zone_id TO zone")
 
 
 def make_fifo(path: Path) -> None:
@@ -152,7 +158,8 @@ def make_directory(path: Path) -> None:
         (make_text, "file is not a database"),
         (make_directory, "it is a directory"),
         (make_fifo, "it is not a file"),
-        (make_without_indexes, "it lacks CREATE UNIQUE INDEX"),
+        (make_without_an_index, "it lacks the index assigned_order_active_executor"),
+        (make_with_another_column, "it lacks the column zone_id"),
     ],
 )
 def test_what_is_not_our_database_is_left_alone(database: Path, make: object, complaint: str) -> None:
