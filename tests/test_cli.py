@@ -13,7 +13,13 @@ from orders.cli import parse
 from orders.contract import contract_path
 from orders.database import DatabaseURL
 from tests.service import Service, run_orders
-from tests.test_database import make_directory, make_newer_release, make_other_program, make_text
+from tests.test_database import (
+    make_a_directory_of_its_lock,
+    make_directory,
+    make_newer_release,
+    make_other_program,
+    make_text,
+)
 
 
 def test_the_defaults() -> None:
@@ -105,6 +111,7 @@ def test_bad_options_exit_with_2_and_one_line(
         (make_newer_release, "has schema version"),
         (make_text, "file is not a database"),
         (make_directory, "it is a directory"),
+        (make_a_directory_of_its_lock, "Is a directory"),
     ],
 )
 @pytest.mark.parametrize("workers", ["1", "2"])

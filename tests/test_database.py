@@ -135,6 +135,12 @@ def make_with_another_column(path: Path) -> None:
     execute(path, "ALTER TABLE assigned_order RENAME COLUMN zone_id TO zone")
 
 
+def make_a_directory_of_its_lock(path: Path) -> None:
+    """Make one of our databases, which each worker fails to open."""
+    prepare(DatabaseURL(str(path)))
+    Path(f"{path}-lock").mkdir()
+
+
 def make_fifo(path: Path) -> None:
     """Make something that is neither a file nor a directory."""
     os.mkfifo(path)

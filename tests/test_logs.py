@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orders.logs import AccessLog, LineHandler, printable
+from orders.logs import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
 from tests.service import Client, Service
 from tests.test_server import children, wait_until
 
@@ -142,3 +142,27 @@ def test_a_log_that_is_closed_is_nowhere_else(database: Path) -> None:
             with pytest.raises(TimeoutError):
                 connection.recv(1000)
         assert service.stop() == 0
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_lines_that_wait_too_long_are_counted_and_the_others_whole(blocking: bool) -> None:
+    """Once a full pipe is read again, what waited comes out whole and in order, and the log says what is missing."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, blocking)
+    log = LineWriter(writer)
+    sent = 3 * MAX_WAITING_LINES
+    for n in range(sent):
+        log.write(f"line {n:06} {'x' * 50}")
+    with open(reader) as stream:
+        received = []
+        for line in stream:
+            received.append(line)
+            if "log lines were dropped" in line:
+                break
+    log.close()
+    os.close(writer)
+    *whole, last = received
+    dropped = int(last.split()[-5])
+    assert dropped > 0 and dropped + len(whole) == sent, last
+    assert all(re.fullmatch(r"line \d{6} x{50}\n", line) for line in whole)
+    assert whole == sorted(whole)
