@@ -56,13 +56,14 @@ class LineWriter:
         self._thread.join(timeout_s)
 
     def _work(self) -> None:
+        reported = 0
         while not (self._closing.is_set() and not self._lines):
             self._waiting.wait()
             self._closing.wait(WRITE_INTERVAL_S)
             self._waiting.clear()
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
+            if dropped := self._dropped - reported:
+                reported += dropped
                 lines.append(f"{timestamp()} WARNING orders: {dropped} log lines were dropped")
             try:
                 for chunk in _chunks(lines):
