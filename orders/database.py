@@ -278,7 +278,7 @@ def _resolve(group: list[Job[Any]]) -> None:
 
 def create_schema(database: SqliteDatabase) -> None:
     """Create the table in a database that is empty; raise CannotOpenDatabase if it is somebody else's."""
-    # IMMEDIATE lets one of several starting processes in at a time; it also fails if the file cannot be written to.
+    # IMMEDIATE lets one of several starting processes in at a time.
     with database.atomic("IMMEDIATE"):
         if _is_empty(database.connection()):
             _create_tables(database)

@@ -17,7 +17,7 @@ class Response:
 
 def json_response(status: int, content: object, headers: Mapping[str, str] | None = None) -> Response:
     """Return a response with `content` as JSON in UTF-8."""
-    body = json.dumps(content, ensure_ascii=False, separators=(", ", ": ")).encode()
+    body = json.dumps(content, ensure_ascii=False).encode()
     return Response(status, body, headers=headers or {})
 
 
