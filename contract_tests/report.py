@@ -1,0 +1,267 @@
+"""What a run found: as text for the terminal, and as JSON, JUnit XML and a page of HTML in files."""
+
+import json
+from collections import Counter
+from html import escape
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from contract_tests.clauses import CLAUSES, Clause
+from contract_tests.run import ExitCode, Failure, Run, Verdict
+from contract_tests.transport import Exchange
+
+# A command or an answer longer than this is cut off in the report.
+MAX_TEXT = 1500
+MAX_EXCHANGES = 25
+COLORS = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.ERROR: "35;1", Verdict.NOT_CHECKED: "33"}
+
+
+def write(run: Run, folder: Path) -> None:
+    """Write the three reports into a folder; a folder that cannot be written is an error of the run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        data = as_data(run)
+        (folder / "report.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / "report.xml").write_bytes(as_junit(data))
+        (folder / "report.html").write_text(as_page(data), "utf-8")
+    except OSError as error:
+        run.errors.append(f"no reports in {folder}: {error.strerror or error}")
+
+
+def text(run: Run, *, color: bool = False) -> str:
+    """Return the table of verdicts, each failure with the requests that show it, and the conclusion."""
+    lines = []
+    if run.requests:
+        for clause in CLAUSES.values():
+            lines.append(_line(run, clause, color))
+        for clause_id in CLAUSES:
+            for failure in run.failures.get(clause_id, [])[:1]:
+                lines += ["", *_explanation(run, CLAUSES[clause_id], failure)]
+        lines.append("")
+    lines += [f"error: {error}" for error in run.errors]
+    return "\n".join([*lines, conclusion(run)])
+
+
+def _line(run: Run, clause: Clause, color: bool) -> str:
+    verdict = run.verdict(clause)
+    shown = f"{verdict:<11}"
+    if color:
+        shown = f"\033[{COLORS[verdict]}m{shown}\033[0m"
+    reason = run.reason(clause) if verdict in (Verdict.NOT_CHECKED, Verdict.ERROR) else ""
+    note = "" if run.decides(clause) or verdict is not Verdict.FAIL else " (does not decide)"
+    return f"{clause.id:<10} {clause.level:<6} {shown} {clause.text}{note}{f' [{reason}]' if reason else ''}"
+
+
+def _explanation(run: Run, clause: Clause, failure: Failure) -> list[str]:
+    more = len(run.failures[clause.id]) - 1
+    return [
+        f"{clause.id} ({clause.level}, {clause.source}): {clause.text}",
+        *(f"    {line}" for line in _steps(failure, run.target.base_url)),
+        f"  expected: {_cut(failure.expected)}",
+        f"  got:      {_cut(failure.got)}",
+        *([f"  {more} other checks of this clause failed too; they are in the reports"] if more else []),
+    ]
+
+
+def _steps(failure: Failure, base_url: str) -> list[str]:
+    """Return the exchanges as commands, each with its answer."""
+    exchanges = failure.exchanges
+    lines = []
+    if len(exchanges) > MAX_EXCHANGES:
+        lines.append(f"# {len(exchanges) - MAX_EXCHANGES} earlier requests are left out")
+        exchanges = exchanges[-MAX_EXCHANGES:]
+    for exchange in exchanges:
+        together = " &" if exchange.group else ""
+        lines += [f"{_cut(exchange.request.curl(base_url))}{together}", f"  # {_cut(exchange.outcome)}"]
+    return lines
+
+
+def _cut(long: str) -> str:
+    return long if len(long) <= MAX_TEXT else f"{long[:MAX_TEXT]}… ({len(long)} characters)"
+
+
+def conclusion(run: Run) -> str:
+    """Return the run's result in a sentence."""
+    if not run.requests:
+        return "nothing was checked"
+    counts = Counter(run.verdict(clause) for clause in CLAUSES.values())
+    figures = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    result = {
+        ExitCode.CONFORMS: "conforms, as far as it was checked" if _left_out(run) else "conforms",
+        ExitCode.FAILED: "does not conform",
+        ExitCode.ERROR: "no verdict",
+    }[run.exit_code()]
+    effort = f"{run.requests} requests, {run.elapsed_s:.0f} s, --seed {run.seed}"
+    return f"{run.target.base_url}: {result} ({figures}; {effort})"
+
+
+def _left_out(run: Run) -> bool:
+    return any(run.verdict(clause) is Verdict.NOT_CHECKED and not clause.conditional for clause in CLAUSES.values())
+
+
+def as_data(run: Run) -> dict[str, Any]:
+    """Return the report as plain data: what is in report.json."""
+    return {
+        "url": run.target.base_url,
+        "seed": run.seed,
+        "budget": run.budget.name,
+        "level": run.level.lower(),
+        "requests": run.requests,
+        "seconds": round(run.elapsed_s, 1),
+        "exit_code": run.exit_code(),
+        "conclusion": conclusion(run),
+        "errors": run.errors,
+        "clauses": [
+            {
+                "id": clause.id,
+                "level": clause.level,
+                "source": clause.source,
+                "text": clause.text,
+                "verdict": run.verdict(clause),
+                "decides": run.decides(clause),
+                "reason": run.reason(clause),
+                "failures": [_failure(run, failure) for failure in run.failures.get(clause.id, [])],
+            }
+            for clause in CLAUSES.values()
+        ],
+    }
+
+
+def _failure(run: Run, failure: Failure) -> dict[str, Any]:
+    return {
+        "test": failure.test,
+        "expected": failure.expected,
+        "got": _cut(failure.got),
+        "exchanges": [_exchange(exchange, run.target.base_url) for exchange in failure.exchanges[-MAX_EXCHANGES:]],
+    }
+
+
+def _exchange(exchange: Exchange, base_url: str) -> dict[str, Any]:
+    answer = exchange.answer
+    return {
+        "curl": _cut(exchange.request.curl(base_url)),
+        "status": answer.status if answer else None,
+        "headers": [list(header) for header in answer.headers] if answer else [],
+        "body": _cut(answer.body.decode(errors="backslashreplace")) if answer else "",
+        "failure": exchange.failure,
+        "together": exchange.group,
+    }
+
+
+def as_junit(data: dict[str, Any]) -> bytes:
+    """Return the report as JUnit XML: a test case a clause."""
+    suite = ElementTree.Element("testsuite", name="orders service contract", time=str(data["seconds"]))
+    counts = {"failures": 0, "errors": 0, "skipped": 0}
+    for clause in data["clauses"]:
+        family = clause["id"].partition("-")[0]
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=f"contract.{family}", name=f"{clause['id']} {clause['text']}"
+        )
+        if clause["verdict"] == Verdict.FAIL and clause["decides"]:
+            counts["failures"] += 1
+            first = clause["failures"][0]
+            element = ElementTree.SubElement(
+                case, "failure", message=_xml(f"expected {first['expected']}; got {first['got']}")
+            )
+            element.text = _xml("\n\n".join(_as_text(failure) for failure in clause["failures"]))
+        elif clause["verdict"] == Verdict.ERROR:
+            counts["errors"] += 1
+            ElementTree.SubElement(case, "error", message=_xml(clause["reason"]))
+        elif clause["verdict"] != Verdict.PASS:
+            counts["skipped"] += 1
+            reason = (
+                "fails, but does not decide" if clause["verdict"] == Verdict.FAIL else clause["reason"] or "not checked"
+            )
+            ElementTree.SubElement(case, "skipped", message=_xml(reason))
+    for error in data["errors"]:
+        counts["errors"] += 1
+        case = ElementTree.SubElement(suite, "testcase", classname="contract", name="the run")
+        ElementTree.SubElement(case, "error", message=_xml(error))
+    suite.set("tests", str(len(suite)))
+    for name, count in counts.items():
+        suite.set(name, str(count))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _as_text(failure: dict[str, Any]) -> str:
+    steps = [
+        f"{exchange['curl']}\n  # {exchange['status'] or exchange['failure']} {exchange['body']}"
+        for exchange in failure["exchanges"]
+    ]
+    return "\n".join([*steps, f"expected: {failure['expected']}", f"got:      {failure['got']}"])
+
+
+def _xml(text: str) -> str:
+    """Return text without the characters that XML cannot hold."""
+    return "".join(
+        char
+        if char in "\t\n" or (char >= " " and char not in "\ufffe\uffff" and not "\ud800" <= char <= "\udfff")
+        else f"\\x{ord(char):02x}"
+        for char in text
+    )
+
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; width: 100%; } td, th { padding: .3rem .6rem; border-bottom: 1px solid #d8dee6;
+text-align: left; vertical-align: top; } td:first-child, td:nth-child(2), td:nth-child(3) { white-space: nowrap; }
+.pass { color: #1a7f37; } .fail { color: #cf222e; font-weight: 600; } .error { color: #8250df; font-weight: 600; }
+.not-checked { color: #9a6700; }
+pre { background: #f5f7fa; padding: .8rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
+.answer { color: #57606a; } dt { font-weight: 600; } dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
+.banner { padding: .6rem 1rem; border-left: 4px solid; background: #f5f7fa; }
+"""
+
+
+def as_page(data: dict[str, Any]) -> str:
+    """Return the report as one page of HTML that needs nothing else."""
+    rows, details = [], []
+    for clause in data["clauses"]:
+        kind = clause["verdict"].replace(" ", "-")
+        name = escape(clause["id"])
+        link = f'<a href="#{name}">{name}</a>' if clause["failures"] else name
+        note = f' <span class="not-checked">({escape(clause["reason"])})</span>' if clause["reason"] else ""
+        if clause["failures"] and not clause["decides"]:
+            note = ' <span class="not-checked">(does not decide)</span>'
+        rows.append(
+            f'<tr><td>{link}</td><td>{clause["level"]}</td><td class="{kind}">{clause["verdict"]}</td>'
+            f"<td>{_code(clause['text'])}{note}</td></tr>"
+        )
+        if clause["failures"]:
+            details.append(f'<h2 id="{name}">{name}: {_code(clause["text"])}</h2>')
+            details.append(f"<p>{clause['level']}, from {escape(clause['source'])}</p>")
+            details += [_failure_html(failure) for failure in clause["failures"]]
+    kind = {ExitCode.CONFORMS: "pass", ExitCode.FAILED: "fail"}.get(data["exit_code"], "error")
+    errors = "".join(f'<p class="error">error: {escape(error)}</p>' for error in data["errors"])
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Orders service: contract report</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Orders service: contract report</h1>"
+        f'<p class="banner {kind}">{escape(data["conclusion"])}</p>{errors}'
+        f"<p>Budget {data['budget']}, level {data['level']}. The same random choices again: "
+        f"<code>--seed {data['seed']}</code></p>"
+        "<table><thead><tr><th>clause</th><th>level</th><th>verdict</th><th>what it says</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>{''.join(details)}</body></html>\n"
+    )
+
+
+def _failure_html(failure: dict[str, Any]) -> str:
+    steps = []
+    for exchange in failure["exchanges"]:
+        headers = "".join(f"\n  {name}: {value}" for name, value in exchange["headers"])
+        answer = f"{exchange['status'] or exchange['failure']}{headers}\n  {exchange['body']}"
+        together = " &" if exchange["together"] else ""
+        steps.append(f'$ {escape(exchange["curl"])}{together}\n<span class="answer">  {escape(answer)}</span>')
+    return (
+        f"<dl><dt>expected</dt><dd>{_code(failure['expected'])}</dd><dt>got</dt><dd>{escape(failure['got'])}</dd></dl>"
+        f"<pre>{chr(10).join(steps)}</pre><p>Found by <code>{escape(failure['test'])}</code></p>"
+    )
+
+
+def _code(text: str) -> str:
+    """Return text as HTML, with what stands between backticks as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
