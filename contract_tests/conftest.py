@@ -23,6 +23,8 @@ from contract_tests.service import Service, acquire_request, assign_request, can
 from contract_tests.transport import TRANSPORT_ERRORS, Connection, Target, explain
 
 START_TIMEOUT_S = 30
+# Clauses that the run as a whole checks, with all that it sends.
+WHOLE_RUN = {"ERROR-1", "ERROR-2", "LIFE-7"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,8 +108,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of other clauses than those asked for; run the first and the last in their places."""
     wanted = set(config.getoption("clause"))
-    # These are checked by every request of every test.
-    if wanted and not wanted & {"ERROR-1", "ERROR-2"}:
+    if wanted and not wanted & WHOLE_RUN:
         others = [item for item in items if isinstance(item, pytest.Function) and not wanted & clauses_of(item.obj)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
@@ -158,7 +159,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
             session.shouldstop = "there is no server to check"
             # The loop is left out, but a wrapper has to let it through.
             session.items.clear()
-        stack.enter_context(_time_limit(session, run))
+        stack.enter_context(_time_limit(session, run, stack.close))
         result = yield
         if run.requests and not run.errors:
             run.passed.add("ERROR-2")
@@ -208,14 +209,15 @@ def _check_is_the_service(run: Run) -> None:
     service = Service(run)
     order = service.new_order()
     connection = Connection(run.target)
-    answers = []
-    try:
-        for request in (acquire_request(order.executor_id), assign_request(order), cancel_request(order.order_id)):
+    answers, reason = [], ""
+    for request in (acquire_request(order.executor_id), assign_request(order), cancel_request(order.order_id)):
+        try:
             answers.append(connection.send(request))
-    except TRANSPORT_ERRORS as error:
-        raise ServerLost(f"no service at {run.target.base_url}: {explain(error)}") from None
-    finally:
-        connection.close()
+        except TRANSPORT_ERRORS as error:
+            reason = explain(error)
+    connection.close()
+    if not answers:
+        raise ServerLost(f"no service at {run.target.base_url}: {reason}")
     # A JSON object, or one of the messages, however wrapped up: what is wrong with it is for the tests to say.
     messages = (CREATED, NO_ORDERS, CANCELED, not_active(order.order_id))
     if not any(answer.json is not None or any(text.encode() in answer.body for text in messages) for answer in answers):
@@ -226,13 +228,15 @@ def _check_is_the_service(run: Run) -> None:
 
 
 @contextlib.contextmanager
-def _time_limit(session: pytest.Session, run: Run) -> Iterator[None]:
+def _time_limit(session: pytest.Session, run: Run, clean_up: Callable[[], None]) -> Iterator[None]:
     """End a run that is stuck for good, with a report, although no test gets to the point of saying so."""
 
     def give_up() -> None:
         run.errors.append(f"the run was not over after {2 * run.budget.limit_s:.0f} s, and given up")
         report.write(run, session.config.getoption("report_dir"))
-        sys.__stderr__ and print("\n" + report.text(run), file=sys.__stderr__, flush=True)
+        # What the tests print is captured; this is not.
+        os.write(2, f"\n{report.text(run)}\n".encode(errors="backslashreplace"))
+        clean_up()
         os._exit(ExitCode.ERROR)
 
     timer = threading.Timer(2 * run.budget.limit_s, give_up)
@@ -257,9 +261,10 @@ def pytest_runtest_makereport(
         run.errors.append(str(error))
         item.session.shouldstop = "there is no server to check any more"
         result.outcome, result.longrepr = "failed", str(error)
-    elif call.when == "call" and failures:
+    elif call.when == "call" and (failures or isinstance(error, Violation)):
         result.outcome = "failed"
-        result.longrepr = "\n".join(f"{failure.clause}: expected {failure.expected}" for failure in failures)
+        lines = {f"{failure.clause}: expected {failure.expected}" for failure in failures}
+        result.longrepr = "\n".join(sorted(lines)) or str(error)
     elif error is not None and not isinstance(error, Violation | pytest.skip.Exception):
         run.errors.append(f"{item.name} ({call.when}): {type(error).__name__}: {str(error).splitlines()[0][:300]}")
     return result

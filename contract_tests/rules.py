@@ -267,6 +267,12 @@ def _beside(operation: Operation, answer: Answer, deserved: Deserved) -> Iterato
         message = not_active(deserved.values["order_id"])
         if answer.message != message:
             yield Finding("CANCEL-5", f'{{"message": "{message}"}}')
+    if operation is ACQUIRE and answer.status == 200:
+        directives = {part.strip().lower() for part in (answer.header("Cache-Control") or "").split(",")}
+        if "no-store" not in directives:
+            yield Finding("ACQUIRE-8", "Cache-Control: no-store")
+        if answer.header("ETag") is not None:
+            yield Finding("ACQUIRE-9", "no ETag")
     if body.get("message") != ACQUIRED or "order_profile" not in body:
         return
     if not isinstance(body["order_profile"], dict):

@@ -56,7 +56,7 @@ class Budget:
 BUDGETS = {
     budget.name: budget
     for budget in (
-        Budget("quick", 30, 4.0, 5.0, 0.9, 4.0, 0.5, 120.0),
+        Budget("quick", 30, 3.0, 4.0, 0.5, 3.0, 0.2, 120.0),
         Budget("thorough", 400, 45.0, 60.0, 10.0, 60.0, 8.0, 900.0),
     )
 }
@@ -134,11 +134,14 @@ class Run:
         """Seconds since the run began."""
         return time.monotonic() - self.started
 
-    def record(self, clause: str, expected: str, exchanges: Iterable[Exchange]) -> Failure:
-        """Note that a clause was seen broken; of like failures the shortest is kept."""
+    def record(self, clause: str, expected: str, exchanges: Iterable[Exchange], *, beside: bool = False) -> Failure:
+        """Note that a clause was seen broken; of the failures in one test the shortest is kept.
+
+        Of what is found `beside`, in tests that are about something else, the shortest of all is.
+        """
         failure = Failure(clause, expected, tuple(exchanges), self.test)
         kept = self.failures.setdefault(clause, [])
-        like = [old for old in kept if old.test == failure.test]
+        like = [old for old in kept if old.test == failure.test or (beside and old.expected == expected)]
         if not like:
             kept.append(failure)
         elif len(failure.exchanges) < len(like[0].exchanges):

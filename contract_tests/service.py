@@ -176,12 +176,15 @@ class Service:
         # With these, an HTTP server refuses what is not for it to understand.
         if answer is None or answer.status < 500 or answer.status in (501, 505):
             return
-        self.run.record("ERROR-2", "an answer that is not a 5xx", self.exchanges)
+        self.run.record("ERROR-2", "an answer that is not a 5xx", self.exchanges, beside=True)
         if answer.status == 500 and answer.json == {"message": UNKNOWN_ERROR}:
             self.run.passed.add("ERROR-1")
         elif answer.status == 500:
             self.run.record(
-                "ERROR-1", f'a 500, if there has to be one, is {{"message": "{UNKNOWN_ERROR}"}}', [exchange]
+                "ERROR-1",
+                f'a 500, if there has to be one, is {{"message": "{UNKNOWN_ERROR}"}}',
+                [exchange],
+                beside=True,
             )
 
     def call(self, request: Request, expected: str | None = None) -> Answer:
@@ -198,7 +201,7 @@ class Service:
         assert exchange.answer is not None
         wrong, beside = judge(exchange.request, exchange.answer, expected)
         for finding in beside:
-            self.run.record(finding.clause, finding.expected, [exchange])
+            self.run.record(finding.clause, finding.expected, [exchange], beside=True)
         message = str(exchange.answer.message)
         if wrong is None:
             self.run.answered.add(clause_of(message))

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from contract_tests.rules import ASSIGN
-from contract_tests.service import Order, Service
+from contract_tests.rules import ALREADY_EXISTS, ASSIGN, CREATED
+from contract_tests.service import Order, Service, assign_request
 from contract_tests.transport import Request, encode
 
 
@@ -40,9 +40,19 @@ def test_a_known_order_is_refused(service: Service, changed: tuple[str, ...]) ->
     order = service.new_order()
     service.assign(order)
     other = service.new_order()
+    repeat = replace(order, **{name: getattr(other, name) for name in changed})
     with service.clause("ASSIGN-3"):
         for _ in range(3):
-            service.assign_known(replace(order, **{name: getattr(other, name) for name in changed}))
+            service.assign_known(repeat)
+
+
+def test_a_known_order_is_refused_whatever_the_header(service: Service) -> None:
+    """A header with which other services are asked to repeat their first answer makes no difference."""
+    order = service.new_order()
+    request = replace(assign_request(order), headers=(("Idempotency-Key", service.run.new_id("key")),))
+    service.call(request, CREATED)
+    with service.clause("ASSIGN-3"):
+        service.call(request, ALREADY_EXISTS)
 
 
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
@@ -113,7 +123,8 @@ def test_a_refused_assign_leaves_the_executor_it_names(service: Service, status:
     service.assign(current)
     first = service.acquire(current) if acquired else None
     with service.clause("ASSIGN-6"):
-        service.assign_known(replace(known, executor_id=current.executor_id))
+        for _ in range(3):
+            service.assign_known(replace(known, executor_id=current.executor_id))
         answer = service.acquire(current)
         if first is not None:
             service.check(answer.body == first.body, "the bytes of the acquire before the refused assign")

@@ -50,15 +50,16 @@ def test_a_new_order_completes_the_active_one(service: Service, acquired: bool) 
 
 
 def test_orders_assigned_in_a_row_leave_the_last_one(service: Service) -> None:
-    """Of several orders that nobody acquired in between, the last one is active, and only that."""
+    """Of many orders that nobody acquired in between, the last one is active, and only that; all stay known."""
     orders = [service.new_order()]
-    orders += [service.new_order(orders[0].executor_id) for _ in range(4)]
+    orders += [service.new_order(orders[0].executor_id) for _ in range(24)]
     with service.clause("LIFE-1"):
         for order in orders:
             service.assign(order)
         service.acquire(orders[-1])
         for order in orders[:-1]:
             service.cancel_nothing(order.order_id)
+            service.assign_known(order)
         service.acquire(orders[-1])
         service.cancel(orders[-1])
 

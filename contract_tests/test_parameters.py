@@ -165,8 +165,9 @@ def test_control_characters_are_invalid(service: Service, operation: Operation, 
                 service.begin()
                 value = form.format(id=service.run.new_id("c"), char=f"%{code:02X}")
                 service.call(request_with(service, operation, {name: value}))
-        service.begin()
-        service.call(request_with(service, operation, {name: "%00"}))
+        for value in ("%00", "x" * 200 + "%0A", "%20%20%09"):
+            service.begin()
+            service.call(request_with(service, operation, {name: value}))
 
 
 NOT_UTF_8 = {
@@ -391,6 +392,30 @@ def test_text_that_means_something_elsewhere_is_text(service: Service, zone_id: 
         service.acquire(order)
 
 
+def test_names_of_object_properties_are_text(service: Service) -> None:
+    """What every object of some languages has is no executor and no order."""
+    with service.clause("PARAM-9"):
+        for name in ("__proto__", "constructor", "hasOwnProperty", "__class__"):
+            service.begin()
+            service.acquire_nothing(name)
+            service.cancel_nothing(name)
+            order = replace(service.new_order(), zone_id=name)
+            service.assign(order)
+            service.acquire(order)
+
+
+def test_characters_that_need_no_escape_may_go_without(service: Service) -> None:
+    """Those that RFC 3986 §3.4 allows in a query, and that separate nothing in it, stand for themselves."""
+    plain = "=?/:@!$'()*,~-._"
+    order_id, executor_id = service.run.new_id("o"), service.run.new_id("e")
+    order = Order(order_id + plain, executor_id + plain, plain)
+    with service.clause("PARAM-9"):
+        query = f"order_id={order.order_id}&executor_id={order.executor_id}&zone_id={order.zone_id}"
+        service.call(Request(ASSIGN.method, ASSIGN.path, query), CREATED)
+        service.acquire(order)
+        service.cancel(order)
+
+
 @every_parameter
 def test_plus_and_percent_20_are_a_space(service: Service, operation: Operation, name: str) -> None:
     """`a+b` and `a%20b` are the same identifier, `a b`; a plus sign is `%2B`."""
@@ -494,6 +519,17 @@ def test_a_body_is_ignored(service: Service, kind: str, in_chunks: bool) -> None
         service.acquire(decoy)
 
 
+@every_parameter
+def test_nothing_is_taken_from_headers(service: Service, operation: Operation, name: str) -> None:
+    """A header or a cookie with a parameter's name is none."""
+    request = request_with(service, operation, {})
+    title = "-".join(part.title() for part in name.split("_"))
+    headers = ((f"X-{title}", "x"), (title, "x"), ("Cookie", f"{name}=x"))
+    parts = [part for part in request.query.split("&") if not part.startswith(name)]
+    with service.clause("PARAM-11"):
+        service.call(replace(request, query="&".join(parts), headers=headers))
+
+
 UNKNOWN = {
     "one": "x=1",
     "several": "a=1&b=2&a=3",
@@ -503,6 +539,8 @@ UNKNOWN = {
     "long": "x=" + "y" * 600,
     "similar": "order=1&order-id=2&executor=3&zone=4&id=5",
     "empty-parts": "&&",
+    "of-frameworks": "callback=x&format=xml&_method=DELETE&debug=1&pretty=1&limit=0&fields=order_id",
+    "of-the-profile": "execution_status=cancelled&assigned_order_id=1&assign_time=0&acquire_time=0",
 }
 
 

@@ -1,0 +1,1 @@
+"""The contract suite itself, under test."""

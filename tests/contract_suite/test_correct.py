@@ -1,0 +1,32 @@
+"""The suite is green on correct servers."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.contract_suite.suite import run_suite
+from tests.faulty.service import Server
+from tests.service import Service
+
+
+@pytest.fixture(params=["orders serve", "orders serve --workers 2", "the independent implementation"])
+def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a correct server, one after the other."""
+    with ExitStack() as stack:
+        if request.param == "the independent implementation":
+            yield stack.enter_context(Server()).url
+        else:
+            options = request.param.removeprefix("orders serve").split()
+            yield stack.enter_context(Service(*options, "--no-access-log", database=tmp_path / "orders.db")).url
+
+
+@pytest.mark.timeout(420)
+def test_a_correct_server_conforms(correct: str, tmp_path: Path) -> None:
+    """Every clause is checked and holds, but for the one that has no occasion."""
+    result = run_suite(tmp_path / "report", "--base-url", correct, "-W", "error")
+    assert result.exit_code == 0, result.output
+    others = {clause: verdict for clause, verdict in result.verdicts().items() if verdict != "pass"}
+    assert others == {"ERROR-1": "not checked"}, result.output
+    assert "conforms (" in result.output

@@ -1,0 +1,284 @@
+"""What a run prints, writes and exits with, above all when something is wrong with the server or the options."""
+
+import contextlib
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+import pytest
+
+from contract_tests.clauses import CLAUSES
+from tests.contract_suite.suite import run_suite
+from tests.faulty.faults import FAULTS
+from tests.faulty.service import Server
+
+SHORT = ("--clause", "ASSIGN-3")
+
+
+def faulty(name: str) -> Server:
+    """Return the server with a fault."""
+    return next(fault for fault in FAULTS if fault.name == name).server()
+
+
+def address_of(server: Server) -> tuple[str, int]:
+    """Return the host and port of a server."""
+    parts = urlsplit(server.url)
+    assert parts.hostname and parts.port
+    return parts.hostname, parts.port
+
+
+@contextlib.contextmanager
+def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Accept connections, each in a thread of its own that does something with it; yield the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+        def handle(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        # Closing alone would not wake accept().
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def send_garbage(connection: socket.socket) -> None:
+    """Answer in no protocol at all."""
+    connection.recv(1000)
+    connection.sendall(bytes(range(256)) * 8)
+
+
+def send_page(connection: socket.socket) -> None:
+    """Answer as a web server that knows nothing of orders."""
+    connection.recv(1000)
+    connection.sendall(
+        b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<h1>Not found</h1>"
+    )
+
+
+def hang(connection: socket.socket) -> None:
+    """Never answer."""
+    while connection.recv(1000):
+        pass
+
+
+def dribble(connection: socket.socket) -> None:
+    """Answer without end, a byte now and then."""
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    for _ in range(100):
+        connection.sendall(b" ")
+        threading.Event().wait(0.2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (send_garbage, "is not HTTP"),
+        (send_page, "is not the orders service"),
+        (hang, "no answer in time"),
+        (dribble, "no answer in time"),
+        (socket.socket.close, "closed without an answer"),
+    ],
+)
+def test_a_server_that_is_none_is_an_error(answer: Callable[[socket.socket], None], words: str, tmp_path: Path) -> None:
+    """Garbage, another service, silence: one line says so, nothing fails, and the exit code is 3."""
+    with listening(answer) as url:
+        result = run_suite(tmp_path, "--base-url", url, "--answer-timeout", "1")
+    check_error(result.output, words)
+    assert result.exit_code == 3 and set(result.verdicts().values()) == {"not checked"}
+
+
+def check_error(output: str, words: str) -> None:
+    """Check that an output has one line of error, with some words in it, and no traceback."""
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and words in lines[0], output
+    assert "Traceback" not in output and "Error: " not in output, output
+
+
+def test_an_unreachable_server_is_an_error(tmp_path: Path) -> None:
+    """Where nothing listens, one line says so."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    result = run_suite(tmp_path, "--base-url", f"http://127.0.0.1:{port}")
+    check_error(result.output, "the connection was refused")
+    assert result.exit_code == 3
+    result = run_suite(tmp_path, "--base-url", "http://no-such-host.invalid")
+    check_error(result.output, "no service at")
+    assert result.exit_code == 3
+
+
+@contextlib.contextmanager
+def relay(passes: Callable[[bytes], bool]) -> Iterator[str]:
+    """Relay the bytes of each client to a correct server, and back, as long as they may pass; yield the URL."""
+    with Server() as server:
+
+        def forward(connection: socket.socket) -> None:
+            with socket.create_connection(address_of(server)) as onward:
+                back = threading.Thread(target=pump, args=(onward, connection, lambda data: True))
+                back.start()
+                pump(connection, onward, passes)
+                back.join(10)
+
+        with listening(forward) as url:
+            yield url
+
+
+def pump(source: socket.socket, sink: socket.socket, passes: Callable[[bytes], bool]) -> None:
+    """Move bytes from one connection to another, until one is closed or something may not pass."""
+    with contextlib.suppress(OSError):
+        while (data := source.recv(65536)) and passes(data):
+            sink.sendall(data)
+    for connection in (source, sink):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("requests", [40, 400, 4000])
+def test_a_server_that_dies_half_way_is_an_error(requests: int, tmp_path: Path) -> None:
+    """When nothing answers any more, the run ends with an error, and no clause fails for it."""
+    left = threading.Semaphore(requests)
+    with relay(lambda _: left.acquire(blocking=False)) as url:
+        result = run_suite(tmp_path, "--base-url", url, "--answer-timeout", "2")
+    check_error(result.output, "the server")
+    assert result.exit_code == 3 and not result.failed(), result.output
+
+
+def test_a_server_that_hangs_half_way_is_an_error(tmp_path: Path) -> None:
+    """When everything is left without an answer from some moment on, the run ends soon, with an error."""
+    left = threading.Semaphore(300)
+    released = threading.Event()
+    with relay(lambda _: left.acquire(blocking=False) or not released.wait(300)) as url:
+        result = run_suite(tmp_path, "--base-url", url, "--answer-timeout", "1")
+        released.set()
+    check_error(result.output, "the server")
+    assert result.exit_code == 3 and not result.failed(), result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--base-url", "127.0.0.1:8080"], "does not start with http:// or https://"),
+        (["--base-url", "http://"], "names no host"),
+        (["--base-url", "http://127.0.0.1:port"], "--base-url"),
+        (["--base-url", "http://127.0.0.1:8080/?x=y"], "more than scheme, host, port and path"),
+        (["--budget", "huge"], "invalid choice"),
+        (["--level", "may"], "invalid choice"),
+        (["--seed", "x"], "invalid int"),
+        (["--clause", "ASSIGN-99"], "no such clause"),
+        (["--answer-timeout", "0"], "--answer-timeout"),
+    ],
+)
+def test_a_wrong_option_is_reported(options: list[str], words: str, tmp_path: Path) -> None:
+    """A wrong option ends the run before it begins, with a line that names it, and exit code 4."""
+    result = run_suite(tmp_path, *options)
+    assert result.exit_code == 4 and words in result.output and "Traceback" not in result.output, result.output
+
+
+def test_nothing_selected_is_told_apart(tmp_path: Path) -> None:
+    """A run in which nothing was selected has its own exit code."""
+    with Server() as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "-k", "no_such_test")
+    assert result.exit_code == 5, result.output
+
+
+def test_the_url_may_come_from_the_environment(tmp_path: Path) -> None:
+    """ORDERS_BASE_URL does what --base-url does, and the option wins."""
+    with Server() as server:
+        result = run_suite(tmp_path, *SHORT, environment={"ORDERS_BASE_URL": server.url})
+        assert result.exit_code == 0 and result.report["url"] == server.url, result.output
+        result = run_suite(
+            tmp_path, *SHORT, "--base-url", server.url, environment={"ORDERS_BASE_URL": "http://127.0.0.1:1"}
+        )
+        assert result.exit_code == 0, result.output
+
+
+def test_without_a_url_it_starts_the_reference_implementation(tmp_path: Path) -> None:
+    """Without a URL there is a server all the same, on a port and a database of its own."""
+    result = run_suite(tmp_path, *SHORT, environment={"ORDERS_PORT": "1", "ORDERS_DATABASE": "nonsense"})
+    assert result.exit_code == 0, result.output
+    assert "python -m orders serve" in result.output
+
+
+def test_a_seed_repeats_the_random_choices(tmp_path: Path) -> None:
+    """Every run prints its seed, and takes one."""
+    with Server() as server:
+        first = run_suite(tmp_path, *SHORT, "--base-url", server.url)
+        seed = str(first.report["seed"])
+        again = run_suite(tmp_path, *SHORT, "--base-url", server.url, "--seed", seed)
+    assert f"--seed {seed}" in first.output and str(again.report["seed"]) == seed
+
+
+def test_level_must_reports_should_without_failing(tmp_path: Path) -> None:
+    """At --level must a failed SHOULD clause is shown, and does not decide."""
+    with faulty("without-cache-control") as server:
+        options = ("--base-url", server.url, "--clause", "ACQUIRE-8")
+        should = run_suite(tmp_path, *options)
+        must = run_suite(tmp_path, *options, "--level", "must")
+    assert should.exit_code == 1 and should.failed() == ["ACQUIRE-8"], should.output
+    assert must.exit_code == 0 and must.failed() == ["ACQUIRE-8"], must.output
+    assert "does not decide" in must.output
+
+
+def test_a_must_clause_decides_at_both_levels(tmp_path: Path) -> None:
+    """At --level must a failed MUST clause fails the run."""
+    with faulty("created-misspelled") as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "--clause", "ASSIGN-1", "--level", "must")
+    assert result.exit_code == 1, result.output
+
+
+def test_the_reports_tell_what_to_mend(tmp_path: Path) -> None:
+    """Terminal, JSON, JUnit and HTML have the clause, what was expected, what came back, and commands that show it."""
+    with faulty("acquire-missing-misspelled") as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "--clause", "ACQUIRE-2")
+        clause = next(clause for clause in result.report["clauses"] if clause["id"] == "ACQUIRE-2")
+        exchange = clause["failures"][0]["exchanges"][-1]
+        repeated = subprocess.run(["sh", "-c", exchange["curl"]], capture_output=True, text=True, timeout=20)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    junit = ElementTree.parse(tmp_path / "report.xml")
+    wanted, got = "please provide executor_id", "please provide executorId"
+    for text in (result.output, str(clause), page, ElementTree.tostring(junit.getroot(), "unicode")):
+        assert wanted in text and got in text and "curl" in text and "ACQUIRE-2" in text, text
+    assert got in repeated.stdout, repeated
+    assert exchange["status"] == 400
+    suite = junit.getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == (str(len(CLAUSES)), "1", "0")
+    assert not re.search(r"(src|href)=[\"'](?!#)", page) and "@import" not in page, "the page needs something else"
+
+
+def test_control_characters_do_not_break_the_reports(tmp_path: Path) -> None:
+    """What a server sends back may be anything; the reports stay well-formed."""
+    with faulty("nul-is-accepted") as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "--clause", "PARAM-5")
+    assert "PARAM-5" in result.failed()
+    assert "<script" not in (tmp_path / "report.html").read_text("utf-8")
+    ElementTree.parse(tmp_path / "report.xml")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """If the reports cannot be written, the run says so, and has no verdict."""
+    (tmp_path / "file").write_text("")
+    with Server() as server:
+        result = run_suite(tmp_path / "file", *SHORT, "--base-url", server.url)
+    assert result.exit_code == 3 and "error: no reports in" in result.output, result.output
+
+
+def test_it_runs_from_another_folder(tmp_path: Path) -> None:
+    """The suite may be called from anywhere, with its path."""
+    with Server() as server:
+        suite = str(Path(__file__).parents[2] / "contract_tests")
+        result = run_suite(tmp_path / "report", *SHORT, "--base-url", server.url, cwd=tmp_path, suite=suite)
+    assert result.exit_code == 0, result.output
