@@ -206,7 +206,7 @@ def _xml(text: str) -> str:
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; } h3 { font-size: 1.05rem; margin-top: 1.8rem; }
 table { border-collapse: collapse; width: 100%; } td, th { padding: .3rem .6rem; border-bottom: 1px solid #d8dee6;
 text-align: left; vertical-align: top; } td:first-child, td:nth-child(2), td:nth-child(3) { white-space: nowrap; }
 .pass { color: #1a7f37; } .fail { color: #cf222e; font-weight: 600; } .error { color: #8250df; font-weight: 600; }
@@ -232,7 +232,7 @@ def as_page(data: dict[str, Any]) -> str:
             f"<td>{_code(clause['text'])}{note}</td></tr>"
         )
         if clause["failures"]:
-            details.append(f'<h2 id="{name}">{name}: {_code(clause["text"])}</h2>')
+            details.append(f'<h3 id="{name}">{name}: {_code(clause["text"])}</h3>')
             details.append(f"<p>{clause['level']}, from {escape(clause['source'])}</p>")
             details += [_failure_html(failure) for failure in clause["failures"]]
     kind = {ExitCode.CONFORMS: "pass", ExitCode.FAILED: "fail"}.get(data["exit_code"], "error")
@@ -243,8 +243,9 @@ def as_page(data: dict[str, Any]) -> str:
         f'<p class="banner {kind}">{escape(data["conclusion"])}</p>{errors}'
         f"<p>Budget {data['budget']}, level {data['level']}. The same random choices again: "
         f"<code>--seed {data['seed']}</code></p>"
+        f"{'<h2>What failed</h2>' if details else ''}{''.join(details)}<h2>All clauses</h2>"
         "<table><thead><tr><th>clause</th><th>level</th><th>verdict</th><th>what it says</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>{''.join(details)}</body></html>\n"
+        f"<tbody>{''.join(rows)}</tbody></table></body></html>\n"
     )
 
 

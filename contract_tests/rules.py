@@ -204,7 +204,7 @@ def branches(operation: Operation, values: dict[str, str]) -> dict[str, int]:
 
 
 def clause_of(message: str) -> str:
-    """Return the clause that says when a message is the answer."""
+    """Return the clause that says when a message is the answer; empty for one that no valid request gets."""
     clauses = {
         CREATED: "ASSIGN-1",
         ALREADY_EXISTS: "ASSIGN-3",
@@ -212,7 +212,7 @@ def clause_of(message: str) -> str:
         NO_ORDERS: "ACQUIRE-3",
         CANCELED: "CANCEL-1",
     }
-    return clauses.get(message, "CANCEL-3")
+    return clauses.get(message, "CANCEL-3" if _is_not_active(message) else "")
 
 
 def _not_a_branch(
@@ -242,7 +242,9 @@ def _not_a_branch(
 
 
 def _is_not_active(message: object) -> bool:
-    return isinstance(message, str) and re.fullmatch(not_active(".*"), message, re.DOTALL) is not None
+    """Tell whether a message is cancel's, for whatever id, or for none."""
+    start, end = not_active("").split("  ")
+    return isinstance(message, str) and message.startswith(start) and message.endswith(end)
 
 
 PROFILE: dict[str, tuple[str, str, Callable[[str], bool]]] = {

@@ -8,7 +8,7 @@ clause that says when that answer is due.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -231,16 +231,8 @@ class Service:
         self.close()
         self._groups += 1
         self.run.requests += len(requests)
-        try:
-            exchanges = send_at_once(self.run.target, requests, gap_s)
-        except TRANSPORT_ERRORS as error:
-            self.run.check_alive(requests[0], error)
-            pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
-        exchanges = [replace(exchange, group=self._groups) for exchange in exchanges]
-        for exchange in exchanges:
-            self.note(exchange)
         answers = []
-        for exchange in exchanges:
+        for exchange in self._send_at_once(requests, gap_s):
             if exchange.answer is None:
                 self.run.check_alive(exchange.request, TimeoutError())
                 self.run.record("ERROR-2", "an answer to each", self.exchanges)
@@ -249,6 +241,21 @@ class Service:
                 self.judge(exchange)
             answers.append(exchange.answer)
         return answers
+
+    def _send_at_once(self, requests: Sequence[Request], gap_s: float) -> list[Exchange]:
+        # A server may be slow to accept that many connections. Nothing was asked for yet when one fails.
+        for attempt in (1, 2, 3):
+            try:
+                exchanges = send_at_once(self.run.target, requests, gap_s)
+                break
+            except TRANSPORT_ERRORS as error:
+                self.run.check_alive(requests[0], error)
+                if attempt == 3:
+                    pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
+        exchanges = [replace(exchange, group=self._groups) for exchange in exchanges]
+        for exchange in exchanges:
+            self.note(exchange)
+        return exchanges
 
     def send_raw(self, data: bytes, wait_s: float = 0.3) -> bytes:
         """Send bytes that need not be HTTP on a connection of their own; return what comes back, if anything."""

@@ -39,7 +39,8 @@ def test_an_absent_executor_is_reported(service: Service, given: list[str]) -> N
 
 
 def test_an_executor_who_never_had_an_order_gets_none(service: Service) -> None:
-    """A new executor is told that there are no orders, however often they ask."""
+    """A new executor is told that there are no orders, however often they ask, and whatever others have."""
+    service.assign(service.new_order())
     with service.clause("ACQUIRE-3"):
         executor_id = service.run.new_id("executor")
         for _ in range(3):

@@ -1,5 +1,7 @@
 """Cancel: active orders, orders that are not active, and the id in the answer (CANCEL)."""
 
+from dataclasses import replace
+
 import pytest
 
 from contract_tests.rules import CANCEL
@@ -80,6 +82,9 @@ def test_an_ended_order_is_not_active(service: Service, end: str, acquired: bool
 )
 def test_the_id_in_the_answer_is_the_id_asked_for(service: Service, form: str) -> None:
     """Whatever is in an id, cancel's answer has it back unchanged: of an unknown order, and of a cancelled one."""
-    order_id = form.format(service.run.new_id("order"))
+    order = replace(service.new_order(), order_id=form.format(service.run.new_id("order")))
     with service.clause("CANCEL-5"):
-        service.cancel_nothing(order_id)
+        service.cancel_nothing(order.order_id)
+        service.assign(order)
+        service.cancel(order)
+        service.cancel_nothing(order.order_id)

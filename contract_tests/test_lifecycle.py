@@ -290,15 +290,20 @@ class Lifecycle(RuleBasedStateMachine):
         """Return an order of this history."""
         return Order(f"{order}-{self.token}", f"{executor}-{self.token}", zone)
 
-    @rule(order=ORDERS, executor=EXECUTORS, zone=ZONES)
-    def assign(self, order: str, executor: str, zone: str) -> None:
+    @rule(order=ORDERS, executor=EXECUTORS, zone=ZONES, look=st.booleans())
+    def assign(self, order: str, executor: str, zone: str, look: bool) -> None:
         """Assign known and unknown orders to free and busy executors."""
         named = self.order(order, executor, zone)
         due = model.assign(self.state, named)
         self.call(assign_request(named), due)
-        if due.message != CREATED:
-            # The refused assign may have done something all the same: look at once.
+        if look and due.message != CREATED:
+            # The refused assign may have done something all the same.
             self.acquire(executor)
+
+    @rule(executor=EXECUTORS)
+    def assign_another(self, executor: str) -> None:
+        """Assign an order that is new for certain."""
+        self.assign(f"order-{len(self.state.orders)}-more", executor, "zone-1", look=False)
 
     @rule(executor=EXECUTORS)
     def acquire(self, executor: str) -> None:
@@ -311,6 +316,14 @@ class Lifecycle(RuleBasedStateMachine):
         """Cancel active, ended and unknown orders."""
         order_id = self.order(order, "", "").order_id
         self.call(cancel_request(order_id), model.cancel(self.state, order_id))
+
+    @rule(executor=EXECUTORS)
+    def cancel_and_look(self, executor: str) -> None:
+        """Cancel what is active, and see that it is gone."""
+        active = model.acquire(self.state, self.order("", executor, "").executor_id).order
+        if active is not None:
+            self.call(cancel_request(active.order_id), model.cancel(self.state, active.order_id))
+            self.acquire(executor)
 
     @rule(order=ORDERS, executor=EXECUTORS, bad=st.sampled_from(["missing", "control-character", "twice"]))
     def assign_badly(self, order: str, executor: str, bad: str) -> None:

@@ -25,7 +25,7 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op
 def test_every_answer_is_json(service: Service, headers: tuple[tuple[str, str], ...]) -> None:
     """Each answer that the operations have is a JSON object and says so, also to a browser, whatever is in it."""
     plain = service.new_order()
-    order = Order(*(f'{value} "é\\ö" 🚲' for value in vars(plain).values()))
+    order = Order(f'{plain.order_id} "é\\ö"', f"{plain.executor_id} ü", f"{plain.zone_id} 🚲 日本")
     requests = [
         Request(ASSIGN.method, ASSIGN.path),
         Request(ACQUIRE.method, ACQUIRE.path, "executor_id=%FF"),
@@ -119,12 +119,10 @@ def test_any_other_method_is_not_allowed(service: Service, operation: Operation,
 
 
 def check_not_allowed(service: Service, operation: Operation, answer: Answer) -> None:
-    """Check that an answer is a 405, and that Allow has the operation's method and none of the others that matter."""
+    """Check that an answer is a 405, and that Allow has the one method that is not answered so."""
     service.check(answer.status == 405, "405")
-    allowed = {method.strip().upper() for method in (answer.header("Allow") or "").split(",")}
-    service.check(operation.method in allowed, f"Allow: {operation.method}")
-    wrong = allowed & {"GET", "PUT", "POST", "DELETE", "PATCH"} - {operation.method}
-    service.check(not wrong, f"Allow: {operation.method}, without {', '.join(sorted(wrong))}")
+    allowed = {method.strip() for method in (answer.header("Allow") or "").split(",")}
+    service.check(allowed == {operation.method}, f"Allow: {operation.method}")
 
 
 @every_operation
@@ -148,8 +146,7 @@ def test_head_is_not_allowed(service: Service, operation: Operation) -> None:
     with service.clause("WIRE-4" if operation is ACQUIRE else "WIRE-3"):
         for head in (Request("HEAD", operation.path, query), Request("HEAD", operation.path)):
             answer = service.send(head)
-            service.check(answer.status == 405, "405")
-            service.check(operation.method in (answer.header("Allow") or "").upper(), f"Allow: {operation.method}")
+            check_not_allowed(service, operation, answer)
         received = service.send_raw(service.run.target.raw(Request("HEAD", operation.path, query)))
         _, _, body = received.partition(b"\r\n\r\n")
         service.check(not body, "no body in the answer to HEAD")
@@ -174,6 +171,7 @@ def test_what_is_no_http_disturbs_nobody(service: Service, data: bytes) -> None:
     """Bytes that are no request succeed in nothing, and others are served as before."""
     order = service.new_order()
     service.assign(order)
+    service.acquire(order)
     with service.clause("WIRE-5"):
         received = service.send_raw(data)
         service.check(not received.startswith(b"HTTP/1.1 2"), "a refusal, or nothing")
@@ -198,6 +196,7 @@ def test_a_broken_head_disturbs_nobody(service: Service, head: bytes) -> None:
     """A request whose head is broken may be refused or understood; others are served as before."""
     order = service.new_order()
     service.assign(order)
+    service.acquire(order)
     with service.clause("WIRE-5"):
         service.send_raw(b"POST /order/cancel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + head + b"\r\n\r\n")
         service.acquire(order)
@@ -210,6 +209,7 @@ def test_huge_urls_are_refused(service: Service, operation: Operation, length: i
     """A huge identifier is refused, in JSON or by the HTTP server, or cut off; others are served as before."""
     order = service.new_order()
     service.assign(order)
+    service.acquire(order)
     query = "&".join(f"{name}={service.run.new_id('huge')}" for name in operation.parameters)
     request = Request(operation.method, operation.path, query + "x" * length)
     with service.clause("WIRE-5"):
