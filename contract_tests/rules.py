@@ -286,6 +286,13 @@ def _beside(operation: Operation, answer: Answer, deserved: Deserved) -> Iterato
     for name, (clause, kind, is_right) in PROFILE.items():
         if name in profile and not (isinstance(profile[name], str) and is_right(profile[name])):
             yield Finding(clause, f"{name} in the order_profile to be {kind}")
+    try:
+        assigned, acquired = (parse_time(str(profile.get(name))) for name in ("assign_time", "acquire_time"))
+    except ValueError:
+        pass
+    else:
+        if acquired < assigned:
+            yield Finding("ACQUIRE-7", "an acquire_time that is not before the assign_time")
     executor_id = deserved.values.get("executor_id")
     if executor_id is not None and profile.get("executor_id", executor_id) != executor_id:
         yield Finding("ACQUIRE-1", f"an order of the executor who asks, {executor_id!r}")

@@ -57,7 +57,7 @@ BUDGETS = {
     budget.name: budget
     for budget in (
         Budget("quick", 30, 3.0, 4.0, 0.5, 3.0, 0.2, 120.0),
-        Budget("thorough", 400, 45.0, 60.0, 10.0, 60.0, 8.0, 900.0),
+        Budget("thorough", 300, 30.0, 50.0, 6.0, 40.0, 2.0, 900.0),
     )
 }
 

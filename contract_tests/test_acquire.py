@@ -141,7 +141,6 @@ def test_the_times_are_those_of_the_assign_and_the_first_acquire(service: Servic
             assigned, acquired = times(answer)
         except ValueError as error:
             service.fail(f"two times in RFC 3339, in UTC, with Z ({error})")
-        service.check(acquired >= assigned, "an acquire_time that is not before the assign_time")
         off = abs(assigned - server_time(created))
         service.check(off < CLOCK_TOLERANCE, f"an assign_time near the time of the assign, {server_time(created)}")
         time.sleep(PAUSE_S)
@@ -187,7 +186,8 @@ def test_a_conditional_request_is_answered_in_full(service: Service) -> None:
         md5 = f'"{hashlib.md5(first.body, usedforsecurity=False).hexdigest()}"'
         tomorrow = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
         conditions = [("If-None-Match", tag) for tag in ("*", sha1, f"W/{sha1}", md5, f"W/{md5}")]
-        for header in [*conditions, ("If-Modified-Since", tomorrow)]:
+        conditions += [("If-Modified-Since", tomorrow), ("If-Match", '"x"')]
+        for header in conditions:
             request = acquire_request(order.executor_id)
             answer = service.send(Request(request.method, request.path, request.query, (header,)))
             service.check(answer.status == 200 and answer.body == first.body, "200 with the order, in full")

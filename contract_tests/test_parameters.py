@@ -381,6 +381,12 @@ def test_zones_are_kept_as_they_are(service: Service, pair: Callable[[str], tupl
         " ",
         "   ",
         "\u00a0",
+        "C:\\new\\table\\\\",
+        "\\u0041\\x41",
+        "&amp;&#65;",
+        "%41%2541",
+        "${HOME}",
+        "a,b",
     ],
 )
 def test_text_that_means_something_elsewhere_is_text(service: Service, zone_id: str) -> None:

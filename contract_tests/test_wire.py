@@ -18,12 +18,13 @@ from contract_tests.service import Order, Service, acquire_request, assign_reque
 from contract_tests.transport import Answer, Request
 
 BROWSER = (("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),)
+PART = (("Range", "bytes=0-5"),)
 every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 
 
-@pytest.mark.parametrize("headers", [(), BROWSER], ids=["plain", "browser"])
+@pytest.mark.parametrize("headers", [(), BROWSER, PART], ids=["plain", "browser", "part"])
 def test_every_answer_is_json(service: Service, headers: tuple[tuple[str, str], ...]) -> None:
-    """Each answer that the operations have is a JSON object and says so, also to a browser, whatever is in it."""
+    """Each answer that the operations have is a JSON object and says so, whoever asks and whatever is in it."""
     plain = service.new_order()
     order = Order(f'{plain.order_id} "é\\ö"', f"{plain.executor_id} ü", f"{plain.zone_id} 🚲 日本")
     requests = [
