@@ -23,6 +23,8 @@ from contract_tests.service import Service, acquire_request, assign_request, can
 from contract_tests.transport import TRANSPORT_ERRORS, Connection, Target, explain
 
 START_TIMEOUT_S = 30
+# So long after the time limit, the run is ended from outside.
+STUCK_S = 120
 # Clauses that the run as a whole checks, with all that it sends.
 WHOLE_RUN = {"ERROR-1", "ERROR-2", "LIFE-7"}
 
@@ -72,6 +74,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; the run begins."""
     option = config.getoption
+    if hasattr(config, "workerinput") or option("numprocesses", None):
+        raise pytest.UsageError("-n: the suite runs in one process, because the order of what it sends matters")
     if not 0 < option("answer_timeout") <= 600:
         raise pytest.UsageError("--answer-timeout: more than 0 and at most 600 seconds")
     for clause in option("clause"):
@@ -89,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
         BUDGETS[option("budget")],
         Level(option("level").upper()),
         random.SystemRandom().randrange(1 << 31) if seed is None else seed,
+        frozenset(option("clause")),
     )
     config.stash[_RUN] = current.run
     config.stash[_STARTS_SERVER] = not url
@@ -107,7 +112,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of other clauses than those asked for; run the first and the last in their places."""
-    wanted = set(config.getoption("clause"))
+    wanted = config.stash[_RUN].wanted
     if wanted and not wanted & WHOLE_RUN:
         others = [item for item in items if isinstance(item, pytest.Function) and not wanted & clauses_of(item.obj)]
         config.hook.pytest_deselected(items=others)
@@ -232,14 +237,14 @@ def _time_limit(session: pytest.Session, run: Run, clean_up: Callable[[], None])
     """End a run that is stuck for good, with a report, although no test gets to the point of saying so."""
 
     def give_up() -> None:
-        run.errors.append(f"the run was not over after {2 * run.budget.limit_s:.0f} s, and given up")
+        run.errors.append(f"the run was not over after {run.elapsed_s:.0f} s, and given up")
         report.write(run, session.config.getoption("report_dir"))
         # What the tests print is captured; this is not.
         os.write(2, f"\n{report.text(run)}\n".encode(errors="backslashreplace"))
         clean_up()
         os._exit(ExitCode.ERROR)
 
-    timer = threading.Timer(2 * run.budget.limit_s, give_up)
+    timer = threading.Timer(run.budget.limit_s + STUCK_S, give_up)
     timer.daemon = True
     timer.start()
     try:
@@ -257,6 +262,10 @@ def pytest_runtest_makereport(
     run = item.config.stash[_RUN]
     error = call.excinfo.value if call.excinfo else None
     failures = [failure for kept in run.failures.values() for failure in kept if failure.test == item.nodeid]
+    if error is not None and isinstance(item, pytest.Function):
+        reason = error.failure.clause + " failed on the way to it" if isinstance(error, Violation) else str(error)
+        for clause in clauses_of(item.obj):
+            run.blocked.setdefault(clause, reason.splitlines()[0] if reason else type(error).__name__)
     if isinstance(error, ServerLost):
         run.errors.append(str(error))
         item.session.shouldstop = "there is no server to check any more"
@@ -284,6 +293,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the reports, and exit as the verdicts say."""
     run = session.config.stash[_RUN]
+    if exitstatus == ExitCode.INTERRUPTED and session.testsfailed and not run.requests:
+        run.errors.append("the tests cannot be loaded; is everything installed? (pip install '.[contract]')")
     if exitstatus in (ExitCode.INTERRUPTED, ExitCode.USAGE, ExitCode.NOTHING_SELECTED) and not run.errors:
         return
     if session.config.option.collectonly:

@@ -11,20 +11,23 @@ from contract_tests.clauses import CLAUSES, Clause
 from contract_tests.run import ExitCode, Failure, Run, Verdict
 from contract_tests.transport import Exchange
 
-# A command or an answer longer than this is cut off in the report.
+# An answer, and on the terminal a command, longer than this is cut off.
 MAX_TEXT = 1500
+# So is a command in the files: beyond it are the URLs that are meant to be huge.
+MAX_COMMAND = 20_000
 MAX_EXCHANGES = 25
 COLORS = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.ERROR: "35;1", Verdict.NOT_CHECKED: "33"}
 
 
 def write(run: Run, folder: Path) -> None:
     """Write the three reports into a folder; a folder that cannot be written is an error of the run."""
+    utf_8 = {"encoding": "utf-8", "errors": "backslashreplace"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = as_data(run)
-        (folder / "report.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / "report.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", **utf_8)
         (folder / "report.xml").write_bytes(as_junit(data))
-        (folder / "report.html").write_text(as_page(data), "utf-8")
+        (folder / "report.html").write_text(as_page(data), **utf_8)
     except OSError as error:
         run.errors.append(f"no reports in {folder}: {error.strerror or error}")
 
@@ -77,8 +80,10 @@ def _steps(failure: Failure, base_url: str) -> list[str]:
     return lines
 
 
-def _cut(long: str) -> str:
-    return long if len(long) <= MAX_TEXT else f"{long[:MAX_TEXT]}… ({len(long)} characters)"
+def _cut(long: str, length: int = MAX_TEXT) -> str:
+    """Return a text that can be shown: not too long, and without characters that a terminal obeys."""
+    shown = "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in long[:length])
+    return shown if len(long) <= length else f"{shown}… ({len(long)} characters)"
 
 
 def conclusion(run: Run) -> str:
@@ -140,7 +145,7 @@ def _failure(run: Run, failure: Failure) -> dict[str, Any]:
 def _exchange(exchange: Exchange, base_url: str) -> dict[str, Any]:
     answer = exchange.answer
     return {
-        "curl": _cut(exchange.request.curl(base_url)),
+        "curl": _cut(exchange.request.curl(base_url), MAX_COMMAND),
         "status": answer.status if answer else None,
         "headers": [list(header) for header in answer.headers] if answer else [],
         "body": _cut(answer.body.decode(errors="backslashreplace")) if answer else "",

@@ -269,7 +269,7 @@ def _beside(operation: Operation, answer: Answer, deserved: Deserved) -> Iterato
         message = not_active(deserved.values["order_id"])
         if answer.message != message:
             yield Finding("CANCEL-5", f'{{"message": "{message}"}}')
-    if operation is ACQUIRE and answer.status == 200:
+    if operation is ACQUIRE:
         directives = {part.strip().lower() for part in (answer.header("Cache-Control") or "").split(",")}
         if "no-store" not in directives:
             yield Finding("ACQUIRE-8", "Cache-Control: no-store")

@@ -56,8 +56,8 @@ class Budget:
 BUDGETS = {
     budget.name: budget
     for budget in (
-        Budget("quick", 30, 3.0, 4.0, 0.5, 3.0, 0.2, 120.0),
-        Budget("thorough", 300, 30.0, 50.0, 6.0, 40.0, 2.0, 900.0),
+        Budget("quick", 30, 3.0, 4.0, 0.5, 3.0, 0.2, 600.0),
+        Budget("thorough", 300, 30.0, 50.0, 6.0, 40.0, 2.0, 1800.0),
     )
 }
 
@@ -70,13 +70,16 @@ class Failure:
     expected: str
     exchanges: tuple[Exchange, ...]
     test: str
+    # The exchange that is wrong; None if it takes the last one, with all that were on their way with it.
+    wrong: Exchange | None = None
 
     @property
     def got(self) -> str:
         """What came back instead, in words."""
         last = self.exchanges[-1]
-        group = [exchange for exchange in self.exchanges if exchange.group == last.group and last.group]
-        return "; ".join(dict.fromkeys(exchange.outcome for exchange in group or [last]))
+        together = [exchange for exchange in self.exchanges if exchange.group == last.group and last.group]
+        shown = [self.wrong] if self.wrong else together or [last]
+        return "; ".join(dict.fromkeys(exchange.outcome for exchange in shown))
 
 
 class Violation(AssertionError):
@@ -102,6 +105,8 @@ class Run:
     budget: Budget
     level: Level
     seed: int
+    # The clauses that were asked for; empty for all.
+    wanted: frozenset[str] = frozenset()
     token: str = field(default_factory=lambda: secrets.token_hex(4))
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
@@ -115,6 +120,10 @@ class Run:
     answered: set[str] = field(default_factory=set)
     # What the first test left for the last one.
     keepsakes: list[Any] = field(default_factory=list)
+    # Of each `assigned_order_id` that was seen, its order.
+    uuids: dict[str, str] = field(default_factory=dict)
+    # Whether the server can be made to wait for the end of several requests at once.
+    holds: bool = True
     requests: int = 0
     test: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -134,12 +143,20 @@ class Run:
         """Seconds since the run began."""
         return time.monotonic() - self.started
 
-    def record(self, clause: str, expected: str, exchanges: Iterable[Exchange], *, beside: bool = False) -> Failure:
+    def record(
+        self,
+        clause: str,
+        expected: str,
+        exchanges: Iterable[Exchange],
+        *,
+        beside: bool = False,
+        wrong: Exchange | None = None,
+    ) -> Failure:
         """Note that a clause was seen broken; of the failures in one test the shortest is kept.
 
         Of what is found `beside`, in tests that are about something else, the shortest of all is.
         """
-        failure = Failure(clause, expected, tuple(exchanges), self.test)
+        failure = Failure(clause, expected, tuple(exchanges), self.test, wrong)
         kept = self.failures.setdefault(clause, [])
         like = [old for old in kept if old.test == failure.test or (beside and old.expected == expected)]
         if not like:
@@ -148,12 +165,12 @@ class Run:
             kept[kept.index(like[0])] = failure
         return failure
 
-    def check_alive(self, request: Request, error: BaseException) -> None:
-        """After a request without an answer, see whether the server still answers others.
+    def check_alive(self, request: Request, reason: str) -> None:
+        """After a request without an answer, for some reason, see whether the server still answers others.
 
         Raises ServerLost if it does not, or if too many requests went unanswered.
         """
-        what = f"{explain(error)} to {request.method} {request.target[:200]}"
+        what = f"{reason} to {request.method} {request.target[:200]}"
         self._unanswered += 1
         if self._unanswered > MAX_UNANSWERED:
             raise ServerLost(f"the server leaves requests without an answer; the last: {what}")
@@ -191,12 +208,15 @@ class Run:
 
     def decides(self, clause: Clause) -> bool:
         """Tell whether a failure of the clause fails the run."""
-        return clause.level is Level.MUST or self.level is Level.SHOULD
+        asked_for = not self.wanted or clause.id in self.wanted
+        return asked_for and (clause.level is Level.MUST or self.level is Level.SHOULD)
 
     def exit_code(self) -> int:
         """Return the exit code: a failure that counts is certain, whatever else went wrong."""
         if any(self.decides(CLAUSES[clause_id]) for clause_id in self.failures):
             return ExitCode.FAILED
-        # A check that was begun and not finished, with no failure to explain it, leaves the verdict open.
-        unfinished = self.blocked and not self.failures
+        # A check that was begun and not finished leaves the verdict open; unless a failure that does not decide is the
+        # reason, and another check of the clause was finished.
+        explained = self.passed if self.failures else set()
+        unfinished = any(self.decides(CLAUSES[clause_id]) for clause_id in self.blocked.keys() - explained)
         return ExitCode.ERROR if self.errors or self.broken or unfinished else ExitCode.CONFORMS

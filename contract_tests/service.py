@@ -40,6 +40,7 @@ from contract_tests.transport import (
     Request,
     encode,
     explain,
+    parse_answer,
     send_and_leave,
     send_at_once,
     send_raw,
@@ -163,7 +164,7 @@ class Service:
             answer = connection.send(request)
         except TRANSPORT_ERRORS as error:
             self.exchanges.append(Exchange(request, None, explain(error), started, time.monotonic()))
-            self.run.check_alive(request, error)
+            self.run.check_alive(request, explain(error))
             self.run.record("ERROR-2", "an answer", self.exchanges)
             self.fail("an answer", otherwise="ERROR-2")
         self.note(Exchange(request, answer, "", started, time.monotonic()))
@@ -202,26 +203,34 @@ class Service:
         wrong, beside = judge(exchange.request, exchange.answer, expected)
         for finding in beside:
             self.run.record(finding.clause, finding.expected, [exchange], beside=True)
-        message = str(exchange.answer.message)
         if wrong is None:
-            self.run.answered.add(clause_of(message))
+            self.run.answered.add(clause_of(str(exchange.answer.message)))
+            self._check_uuid(exchange)
             return
         # An answer that the server never gets right says nothing of the clause being checked.
         usual = wrong.is_another_branch or expected is None or clause_of(expected) in self.run.answered
         if usual or wrong.clause.startswith("PARAM-"):
-            self.fail(wrong.expected, otherwise=wrong.clause)
-        raise Violation(self.run.record(wrong.clause, wrong.expected, self.exchanges))
+            self.fail(wrong.expected, otherwise=wrong.clause, wrong=exchange)
+        raise Violation(self.run.record(wrong.clause, wrong.expected, self.exchanges, wrong=exchange))
+
+    def _check_uuid(self, exchange: Exchange) -> None:
+        assert exchange.answer is not None
+        profile = exchange.answer.profile
+        uuid, order_id = str(profile.get("assigned_order_id")), str(profile.get("order_id"))
+        if len(profile) > 1 and self.run.uuids.setdefault(uuid, order_id) != order_id:
+            expected = f"an assigned_order_id that no other order has; {self.run.uuids[uuid]} has it"
+            self.run.record("ACQUIRE-6", expected, [exchange], beside=True)
 
     def check(self, condition: bool, expected: str) -> None:
         """Fail the clause being checked unless the condition holds."""
         if not condition:
             self.fail(expected)
 
-    def fail(self, expected: str, otherwise: str = "") -> NoReturn:
-        """Fail the clause being checked, or, outside of all checks, another one."""
+    def fail(self, expected: str, otherwise: str = "", wrong: Exchange | None = None) -> NoReturn:
+        """Fail the clause being checked, or, outside of all checks, another; `wrong` is the exchange that shows it."""
         clause = self._clause or otherwise
         assert clause, f"no clause is being checked, and this failed: {expected}"
-        raise Violation(self.run.record(clause, expected, self.exchanges))
+        raise Violation(self.run.record(clause, expected, self.exchanges, wrong=wrong))
 
     def at_once(self, *requests: Request, gap_s: float = 0.0) -> list[Answer]:
         """Send requests so that they arrive at the same time, or `gap_s` apart; return their answers in this order.
@@ -234,7 +243,7 @@ class Service:
         answers = []
         for exchange in self._send_at_once(requests, gap_s):
             if exchange.answer is None:
-                self.run.check_alive(exchange.request, TimeoutError())
+                self.run.check_alive(exchange.request, exchange.failure)
                 self.run.record("ERROR-2", "an answer to each", self.exchanges)
                 self.fail("an answer to each", otherwise="ERROR-2")
             if operation_of(exchange.request) is not None:
@@ -243,15 +252,16 @@ class Service:
         return answers
 
     def _send_at_once(self, requests: Sequence[Request], gap_s: float) -> list[Exchange]:
-        # A server may be slow to accept that many connections. Nothing was asked for yet when one fails.
-        for attempt in (1, 2, 3):
+        try:
+            exchanges = send_at_once(self.run.target, requests, gap_s, hold=self.run.holds)
+        except TRANSPORT_ERRORS:
+            # Nothing was asked for yet. A server may serve one connection after the other: then none can be held.
+            self.run.holds = False
             try:
-                exchanges = send_at_once(self.run.target, requests, gap_s)
-                break
+                exchanges = send_at_once(self.run.target, requests, gap_s, hold=False)
             except TRANSPORT_ERRORS as error:
-                self.run.check_alive(requests[0], error)
-                if attempt == 3:
-                    pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
+                self.run.check_alive(requests[0], explain(error))
+                pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
         exchanges = [replace(exchange, group=self._groups) for exchange in exchanges]
         for exchange in exchanges:
             self.note(exchange)
@@ -264,10 +274,10 @@ class Service:
         try:
             received = send_raw(self.run.target, data, wait_s)
         except OSError as error:
-            self.run.check_alive(request, error)
+            self.run.check_alive(request, explain(error))
             pytest.skip(f"no connection: {explain(error)}")
         shown = received[:300].decode(errors="backslashreplace")
-        self.exchanges.append(Exchange(request, None, f"{shown!r}" if received else "nothing"))
+        self.note(Exchange(request, parse_answer(received), f"{shown!r}" if received else "nothing"))
         return received
 
     def send_and_leave(self, request: Request, cut: Cut) -> None:
@@ -277,7 +287,7 @@ class Service:
         try:
             send_and_leave(self.run.target, request, cut)
         except OSError as error:
-            self.run.check_alive(request, error)
+            self.run.check_alive(request, explain(error))
             pytest.skip(f"no connection: {explain(error)}")
         self.exchanges.append(Exchange(request, None, f"not read: the connection was {cut}"))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
@@ -125,11 +126,11 @@ def server_time(answer: Answer) -> datetime:
 
 def test_the_times_are_those_of_the_assign_and_the_first_acquire(service: Service) -> None:
     """Between assign and acquire lies the time that the client waited; a HEAD in between is no acquire."""
-    waiting, head_only, prompt, replaced = (service.new_order() for _ in range(4))
+    waiting, head_only, prompt, replaced, sent_again, named_again = (service.new_order() for _ in range(6))
     begun = time.monotonic()
     created = service.assign(waiting)
-    service.assign(head_only)
-    service.assign(replaced)
+    for order in (head_only, sent_again, named_again, replaced):
+        service.assign(order)
     service.acquire(replaced)
     head = service.send(Request("HEAD", ACQUIRE.path, acquire_request(head_only.executor_id).query))
     with service.clause("WIRE-4"):
@@ -158,6 +159,15 @@ def test_the_times_are_those_of_the_assign_and_the_first_acquire(service: Servic
         between = (acquired - assigned).total_seconds()
         expected = "the times of this order, and not those of the one before"
         service.check(0 <= between < PAUSE_S - COARSEST_CLOCK_S, expected)
+    for clause, order, repeat in (
+        ("ASSIGN-4", sent_again, sent_again),
+        ("ASSIGN-5", named_again, replace(service.new_order(), order_id=named_again.order_id)),
+    ):
+        with service.clause(clause):
+            service.assign_known(repeat)
+            assigned, acquired = times(service.acquire(order))
+            between = (acquired - assigned).total_seconds()
+            service.check(between >= PAUSE_S - COARSEST_CLOCK_S, "the assign_time of the assign that was not refused")
     with service.clause("WIRE-4"):
         assigned, acquired = times(service.acquire(head_only))
         between = (acquired - assigned).total_seconds()

@@ -22,9 +22,8 @@ schema = generated.load()
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[requests.Session]:
-    """A session that uses no proxy."""
-    with requests.Session() as session:
-        session.trust_env = False
+    """A session for what Schemathesis sends."""
+    with generated.new_session() as session:
         yield session
 
 
@@ -34,6 +33,7 @@ def session() -> Iterator[requests.Session]:
     deadline=None,
     database=None,
     print_blob=False,
+    derandomize=False,
     suppress_health_check=list(HealthCheck),
 )
 def test_generated_requests_get_the_answer_they_deserve(case: Any, run: Run, session: requests.Session) -> None:

@@ -1,9 +1,10 @@
 """Requests to the server under test, to the byte, and its answers as they came.
 
 A request keeps its query as it goes over the wire, because much of the contract is about encodings that an HTTP library
-would put right. `http.client` sends what it is given and adds nothing but `Host`.
+would put right. What is sent is put together here; answers are read by `http.client`.
 """
 
+import contextlib
 import http.client
 import io
 import json
@@ -21,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 MAX_BODY_BYTES = 1 << 20
 # A kept connection is used again only this soon, so that it never meets the server's own idle timeout.
-REUSE_WITHIN_S = 1.0
+REUSE_WITHIN_S = 0.2
 
 
 def encode(parameters: Iterable[tuple[str, str]]) -> str:
@@ -47,10 +48,12 @@ class Request:
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def curl(self, base_url: str) -> str:
-        """Return the command that sends this request."""
+        """Return the command that sends this request, for any shell."""
         if self.raw is not None:
             url = urlsplit(base_url)
-            return f"printf %b {shlex.quote(_escaped(self.raw))} | nc {url.hostname} {url.port or 80}"
+            port = url.port or (443 if url.scheme == "https" else 80)
+            to = f"openssl s_client -quiet -connect {url.hostname}:{port}" if url.scheme == "https" else ""
+            return f"{_printf(self.raw)} | {to or f'nc {url.hostname} {port}'}"
         words = ["curl", "-i"]
         if self.method == "HEAD":
             words.append("--head")
@@ -58,16 +61,24 @@ class Request:
             words += ["-X", self.method]
         for name, value in self.headers:
             words += ["-H", f"{name}: {value}"]
-        command = " ".join(shlex.quote(word) for word in words)
-        if self.body:
-            command += f" --data-binary $'{_escaped(self.body)}'"
-        return f"{command} {shlex.quote(base_url + self.target)}"
+        words.append(base_url + self.target)
+        if not self.body:
+            return " ".join(shlex.quote(word) for word in words)
+        if not any(name == "Content-Type" for name, _ in self.headers):
+            words += ["-H", "Content-Type:"]
+        return f"{_printf(self.body)} | {' '.join(shlex.quote(word) for word in words)} --data-binary @-"
+
+    @property
+    def payload(self) -> bytes:
+        """The body as it goes over the wire."""
+        chunked = any(name == "Transfer-Encoding" for name, _ in self.headers)
+        return b"%x\r\n%s\r\n0\r\n\r\n" % (len(self.body), self.body) if chunked and self.body else self.body
 
 
-def _escaped(data: bytes) -> str:
-    """Return bytes as text in which a shell finds them again."""
-    plain = set(range(32, 127)) - set(b"'\\")
-    return "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in data)
+def _printf(data: bytes) -> str:
+    """Return the command that prints bytes, whatever they are."""
+    plain = set(range(32, 127)) - set(b"'\\%")
+    return "printf '" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in data) + "'"
 
 
 class _BrokenJSON(ValueError):
@@ -142,10 +153,6 @@ class Exchange:
         return str(self.answer) if self.answer is not None else self.failure
 
 
-class NoAnswer(Exception):
-    """The server did not answer, or not in HTTP."""
-
-
 # What a connection, or a peer that does not speak HTTP, can raise.
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
@@ -206,7 +213,7 @@ class Target:
         lines += [f"{name}: {value}" for name, value in request.headers]
         if request.body and not any(name.lower() == "transfer-encoding" for name, _ in request.headers):
             lines.append(f"Content-Length: {len(request.body)}")
-        return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + request.body
+        return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + request.payload
 
 
 class _Incoming(io.RawIOBase):
@@ -292,19 +299,23 @@ class Connection:
             self._socket = None
 
 
-def send_at_once(target: Target, requests: Sequence[Request], gap_s: float = 0.0) -> list[Exchange]:
+def send_at_once(
+    target: Target, requests: Sequence[Request], gap_s: float = 0.0, *, hold: bool = True
+) -> list[Exchange]:
     """Send requests so that they all arrive at the same time, each over its own connection.
 
     All of each request but its last byte is sent first; then the last bytes, one straight after the other, or `gap_s`
-    apart. Returns the exchanges in the order of the requests. Raises one of TRANSPORT_ERRORS if a connection fails
-    before the last bytes; what fails after that is in the exchange.
+    apart. Without `hold`, the requests are sent whole, one after the other. Returns the exchanges in the order of the
+    requests. Raises one of TRANSPORT_ERRORS if a connection fails before the last bytes; what fails after that is in
+    the exchange.
     """
     sockets: list[socket.socket] = []
     try:
         for request in requests:
             connection = target.open_socket()
             sockets.append(connection)
-            connection.sendall(target.raw(request)[:-1])
+            if hold:
+                connection.sendall(target.raw(request)[:-1])
         # Long enough for a server to accept the connections and read what there is.
         time.sleep(0.004)
         started: list[float] = []
@@ -312,7 +323,7 @@ def send_at_once(target: Target, requests: Sequence[Request], gap_s: float = 0.0
             if gap_s and started:
                 time.sleep(gap_s)
             started.append(time.monotonic())
-            connection.sendall(target.raw(request)[-1:])
+            connection.sendall(target.raw(request)[-1 if hold else 0 :])
         exchanges = []
         end = time.monotonic() + target.timeout_s
         for connection, request, start in zip(sockets, requests, started, strict=True):
@@ -334,15 +345,38 @@ def send_raw(target: Target, data: bytes, wait_s: float) -> bytes:
     Raises OSError if there is no connection.
     """
     received = b""
-    with target.open_socket() as connection:
-        connection.settimeout(wait_s)
-        try:
-            connection.sendall(data)
-            while (part := connection.recv(65536)) and len(received) < MAX_BODY_BYTES:
-                received += part
-        except OSError:
-            pass
+    with target.open_socket() as connection, contextlib.suppress(OSError):
+        connection.sendall(data)
+        end = time.monotonic() + target.timeout_s
+        while time.monotonic() < end and len(received) < MAX_BODY_BYTES:
+            connection.settimeout(wait_s)
+            part = connection.recv(65536)
+            if not part:
+                break
+            received += part
     return received
+
+
+def parse_answer(data: bytes, method: str = "GET") -> Answer | None:
+    """Return the answer that bytes begin with; None if they are no HTTP."""
+    if not data.startswith(b"HTTP/"):
+        return None
+    response = http.client.HTTPResponse(cast("socket.socket", _Received(data)), method=method)
+    try:
+        response.begin()
+        return Answer(response.status, tuple(response.getheaders()), response.read(MAX_BODY_BYTES))
+    except TRANSPORT_ERRORS:
+        return None
+    finally:
+        response.close()
+
+
+class _Received(io.BytesIO):
+    """Bytes that came, in the place of a socket."""
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        """Return a reader, as `HTTPResponse` asks its socket for one."""
+        return self
 
 
 class Cut(StrEnum):
@@ -361,7 +395,7 @@ def send_and_leave(target: Target, request: Request, cut: Cut) -> None:
         if cut is Cut.RESET_LATER:
             time.sleep(0.002)
         elif cut is Cut.UNREAD:
-            select.select([connection], [], [], target.timeout_s)
+            connection.recv(1)
         if cut is not Cut.CLOSED:
             # A linger time of 0 makes close() send a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -233,6 +233,20 @@ def test_level_must_reports_should_without_failing(tmp_path: Path) -> None:
     assert "does not decide" in must.output
 
 
+def test_level_must_is_not_stopped_by_a_should(tmp_path: Path) -> None:
+    """A failed SHOULD clause that ends a test early does not keep the clauses of level MUST from their verdicts."""
+    with faulty("times-with-offset") as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "--level", "must", "-k", "test_acquire or test_assign")
+    assert result.exit_code == 0 and "ACQUIRE-7" in result.failed(), result.output
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    """With `-n` the failures would be in other processes than the verdicts."""
+    with Server() as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "-n", "2")
+    assert result.exit_code == 4 and "one process" in result.output, result.output
+
+
 def test_a_must_clause_decides_at_both_levels(tmp_path: Path) -> None:
     """At --level must a failed MUST clause fails the run."""
     with faulty("created-misspelled") as server:
