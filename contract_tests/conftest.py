@@ -1,17 +1,14 @@
 """What makes pytest run the suite: its options, the server, and the verdicts at the end."""
 
 import contextlib
-import functools
 import os
 import random
-import re
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from types import CodeType
 
 import pytest
 
@@ -114,37 +111,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the tests of other clauses than those asked for; run the first and the last in their places."""
     wanted = config.stash[_RUN].wanted
     if wanted and not wanted & WHOLE_RUN:
-        others = [item for item in items if isinstance(item, pytest.Function) and not wanted & clauses_of(item.obj)]
+        others = [item for item in items if not wanted & clauses_of(item)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
     items.sort(key=lambda item: bool(item.get_closest_marker("last")) - bool(item.get_closest_marker("first")))
 
 
-@functools.cache
-def clauses_of(test: Callable[..., object]) -> frozenset[str]:
-    """Return the clauses that a test checks: those named in its code, and in that of what it uses of its module."""
-    # A test made by Schemathesis has ours inside.
-    test = getattr(getattr(test, "hypothesis", None), "inner_test", test)
-    module = vars(sys.modules[test.__module__])
-    constants = set(_constants(test))
-    for name in list(constants & set(module)):
-        if getattr(module[name], "__module__", None) == test.__module__:
-            constants.update(_constants(module[name]))
-    return frozenset(clause for clause in CLAUSES if any(re.search(rf"\b{clause}\b", text) for text in constants))
-
-
-def _constants(thing: object) -> Iterator[str]:
-    """Yield the names and strings in the code of a function, or of a class's methods, and of what is defined in it."""
-    if isinstance(thing, type):
-        for member in vars(thing).values():
-            yield from _constants(member)
-    code = thing if isinstance(thing, CodeType) else getattr(thing, "__code__", None)
-    if code is not None:
-        yield from code.co_names
-        for constant in code.co_consts:
-            if isinstance(constant, str):
-                yield constant
-            yield from _constants(constant)
+def clauses_of(test: pytest.Item) -> frozenset[str]:
+    """Return the clauses that a test says it checks."""
+    return frozenset(clause for marker in test.iter_markers("clause") for clause in marker.args)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -262,9 +237,9 @@ def pytest_runtest_makereport(
     run = item.config.stash[_RUN]
     error = call.excinfo.value if call.excinfo else None
     failures = [failure for kept in run.failures.values() for failure in kept if failure.test == item.nodeid]
-    if error is not None and isinstance(item, pytest.Function):
+    if error is not None:
         reason = error.failure.clause + " failed on the way to it" if isinstance(error, Violation) else str(error)
-        for clause in clauses_of(item.obj):
+        for clause in run.clauses:
             run.blocked.setdefault(clause, reason.splitlines()[0] if reason else type(error).__name__)
     if isinstance(error, ServerLost):
         run.errors.append(str(error))
@@ -282,7 +257,7 @@ def pytest_runtest_makereport(
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Stop when the time is up."""
     run = item.config.stash[_RUN]
-    run.test = item.nodeid
+    run.test, run.clauses = item.nodeid, clauses_of(item)
     if run.elapsed_s > run.budget.limit_s:
         raise ServerLost(
             f"the server is too slow: {run.requests} requests took {run.elapsed_s:.0f} s; the rest is left out"

@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from contract_tests import model
 from contract_tests.model import State
+from contract_tests.service import Order
+from contract_tests.transport import Exchange
 
 # More situations than this are not looked at. A history of 30 requests, 6 at a time, needs a few hundred.
 MAX_SITUATIONS = 100_000
@@ -30,6 +33,28 @@ class Call:
     ended: float
     # Returns the state after the call, or None if its answer is not the one that is due in the state before.
     apply: Callable[[State], State | None]
+
+
+def call_of(exchange: Exchange, order: Order) -> Call:
+    """Return what an exchange means: a call whose parameters are among those of an order."""
+    assert exchange.answer is not None
+    answer = exchange.answer
+
+    def apply(state: State) -> State | None:
+        match exchange.request.method:
+            case "PUT":
+                due = model.assign(state, order)
+            case "GET":
+                due = model.acquire(state, order.executor_id)
+            case _:
+                due = model.cancel(state, order.order_id)
+        if due.message != answer.message:
+            return None
+        if due.order is not None and answer.profile.get("order_id", due.order.order_id) != due.order.order_id:
+            return None
+        return due.state
+
+    return Call(exchange.started, exchange.ended, apply)
 
 
 def search(calls: Sequence[Call], start: State, limit: int = MAX_SITUATIONS) -> Outcome:

@@ -125,7 +125,9 @@ class Run:
     # Whether the server can be made to wait for the end of several requests at once.
     holds: bool = True
     requests: int = 0
+    # The test that is running, and the clauses that it says it checks.
     test: str = ""
+    clauses: frozenset[str] = frozenset()
     started: float = field(default_factory=time.monotonic)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _unanswered: int = 0

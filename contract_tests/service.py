@@ -99,7 +99,9 @@ class Service:
 
     @contextmanager
     def clause(self, clause: str) -> Iterator[None]:
-        """Check a clause: it passes if the block ends well, fails if an answer in it is wrong."""
+        """Check a clause that the test is marked with: it passes if the block ends well, else it fails."""
+        if clause not in self.run.clauses:
+            raise LookupError(f"the test is not marked with {clause}")
         outer, self._clause = self._clause, clause
         try:
             yield

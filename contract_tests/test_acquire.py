@@ -20,6 +20,7 @@ PAUSE_S = 2.1
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
+@pytest.mark.clause("ACQUIRE-1")
 def test_the_order_is_handed_out(service: Service) -> None:
     """Each executor gets the order that was assigned to them, with its zone."""
     orders = [service.new_order() for _ in range(3)]
@@ -30,6 +31,7 @@ def test_the_order_is_handed_out(service: Service) -> None:
             service.acquire(order)
 
 
+@pytest.mark.clause("ACQUIRE-2")
 @pytest.mark.parametrize("given", [[], ["order_id"], ["order_id", "zone_id"]], ids=["nothing", "order_id", "others"])
 def test_an_absent_executor_is_reported(service: Service, given: list[str]) -> None:
     """Without executor_id there is nothing to acquire, even if an order is named."""
@@ -39,6 +41,7 @@ def test_an_absent_executor_is_reported(service: Service, given: list[str]) -> N
         service.call(Request(ACQUIRE.method, ACQUIRE.path, encode((name, getattr(order, name)) for name in given)))
 
 
+@pytest.mark.clause("ACQUIRE-3")
 def test_an_executor_who_never_had_an_order_gets_none(service: Service) -> None:
     """A new executor is told that there are no orders, however often they ask, and whatever others have."""
     service.assign(service.new_order())
@@ -48,6 +51,7 @@ def test_an_executor_who_never_had_an_order_gets_none(service: Service) -> None:
             service.acquire_nothing(executor_id)
 
 
+@pytest.mark.clause("ACQUIRE-3")
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 def test_an_executor_whose_orders_are_all_ended_gets_none(service: Service, acquired: bool) -> None:
     """With one order completed and one cancelled, there are no orders."""
@@ -62,6 +66,7 @@ def test_an_executor_whose_orders_are_all_ended_gets_none(service: Service, acqu
         service.acquire_nothing(old.executor_id)
 
 
+@pytest.mark.clause("ACQUIRE-4")
 def test_acquiring_again_returns_the_same_bytes(service: Service, run: Run) -> None:
     """Again at once, on another connection, after a while, and after others did something: the same bytes."""
     order = service.new_order()
@@ -85,6 +90,7 @@ def test_acquiring_again_returns_the_same_bytes(service: Service, run: Run) -> N
             elsewhere.check(elsewhere.acquire(order).body == first.body, expected)
 
 
+@pytest.mark.clause("ACQUIRE-5")
 def test_the_profile_has_seven_properties(service: Service) -> None:
     """The profile has the names of the row, each a text, and the status is `acquired` from the first answer on."""
     order = service.new_order()
@@ -96,6 +102,7 @@ def test_the_profile_has_seven_properties(service: Service) -> None:
             service.check(profile.get(name) == getattr(order, name), f'"{name}": "{getattr(order, name)}"')
 
 
+@pytest.mark.clause("ACQUIRE-6")
 def test_each_order_has_its_own_uuid(service: Service) -> None:
     """Orders of several executors, and several of one, have different ids of the service's own making."""
     order = service.new_order()
@@ -124,6 +131,7 @@ def server_time(answer: Answer) -> datetime:
         return datetime.now(UTC)
 
 
+@pytest.mark.clause("ASSIGN-4", "ASSIGN-5", "ACQUIRE-7", "WIRE-4")
 def test_the_times_are_those_of_the_assign_and_the_first_acquire(service: Service) -> None:
     """Between assign and acquire lies the time that the client waited; a HEAD in between is no acquire."""
     waiting, head_only, prompt, replaced, sent_again, named_again = (service.new_order() for _ in range(6))
@@ -174,6 +182,7 @@ def test_the_times_are_those_of_the_assign_and_the_first_acquire(service: Servic
         service.check(between >= PAUSE_S - COARSEST_CLOCK_S, "an order that the HEAD request did not acquire")
 
 
+@pytest.mark.clause("ACQUIRE-8")
 def test_answers_are_not_stored(service: Service) -> None:
     """An order, and the news that there is none, carry Cache-Control: no-store."""
     order = service.new_order()
@@ -183,6 +192,7 @@ def test_answers_are_not_stored(service: Service) -> None:
             service.check("no-store" in (answer.header("Cache-Control") or "").lower(), "Cache-Control: no-store")
 
 
+@pytest.mark.clause("ACQUIRE-9")
 def test_a_conditional_request_is_answered_in_full(service: Service) -> None:
     """With whatever validator a client comes, it gets the order, and never a 304."""
     order = service.new_order()

@@ -10,6 +10,7 @@ from contract_tests.service import Order, Service, assign_request
 from contract_tests.transport import Request, encode
 
 
+@pytest.mark.clause("ASSIGN-1")
 def test_a_new_order_is_created(service: Service) -> None:
     """A new order for a new executor, and another for another in the same zone, are created."""
     with service.clause("ASSIGN-1"):
@@ -23,6 +24,7 @@ ABSENT = [
 ]
 
 
+@pytest.mark.clause("ASSIGN-2")
 @pytest.mark.parametrize("absent", ABSENT, ids="+".join)
 def test_an_absent_parameter_is_reported(service: Service, absent: tuple[str, ...]) -> None:
     """Whichever parameters are absent, the message lists all three, of a known order too."""
@@ -34,6 +36,7 @@ def test_an_absent_parameter_is_reported(service: Service, absent: tuple[str, ..
             service.call(Request(ASSIGN.method, ASSIGN.path, encode(given)))
 
 
+@pytest.mark.clause("ASSIGN-3")
 @pytest.mark.parametrize("changed", [(), ("executor_id",), ("zone_id",), ("executor_id", "zone_id")], ids="+".join)
 def test_a_known_order_is_refused(service: Service, changed: tuple[str, ...]) -> None:
     """A known order_id is refused, with the same and with other parameters, however often."""
@@ -46,6 +49,7 @@ def test_a_known_order_is_refused(service: Service, changed: tuple[str, ...]) ->
             service.assign_known(repeat)
 
 
+@pytest.mark.clause("ASSIGN-3")
 def test_a_known_order_is_refused_whatever_the_header(service: Service) -> None:
     """A header with which other services are asked to repeat their first answer makes no difference."""
     order = service.new_order()
@@ -55,6 +59,7 @@ def test_a_known_order_is_refused_whatever_the_header(service: Service) -> None:
         service.call(request, ALREADY_EXISTS)
 
 
+@pytest.mark.clause("ASSIGN-4")
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
 def test_the_same_assign_again_changes_nothing(service: Service, acquired: bool) -> None:
     """Before and after the order is acquired, a repeat leaves everything as it was."""
@@ -72,6 +77,7 @@ def test_the_same_assign_again_changes_nothing(service: Service, acquired: bool)
         service.acquire_nothing(order.executor_id)
 
 
+@pytest.mark.clause("ASSIGN-4")
 def test_an_old_assign_again_leaves_the_newer_order(service: Service) -> None:
     """A repeat of the assign before the last one does not bring the older order back."""
     old = service.new_order()
@@ -85,6 +91,7 @@ def test_an_old_assign_again_leaves_the_newer_order(service: Service) -> None:
         service.cancel(new)
 
 
+@pytest.mark.clause("ASSIGN-5")
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
 @pytest.mark.parametrize("changed", [("executor_id",), ("zone_id",), ("executor_id", "zone_id")], ids="+".join)
 def test_a_refused_assign_leaves_the_known_order(service: Service, changed: tuple[str, ...], acquired: bool) -> None:
@@ -114,6 +121,7 @@ def prepare(service: Service, status: str) -> Order:
     return order
 
 
+@pytest.mark.clause("ASSIGN-6")
 @pytest.mark.parametrize("acquired", [False, True], ids=["of-assigned", "of-acquired"])
 @pytest.mark.parametrize("status", ["assigned", "acquired", "cancelled", "completed"])
 def test_a_refused_assign_leaves_the_executor_it_names(service: Service, status: str, acquired: bool) -> None:
@@ -131,6 +139,7 @@ def test_a_refused_assign_leaves_the_executor_it_names(service: Service, status:
         service.cancel(current)
 
 
+@pytest.mark.clause("ASSIGN-6")
 @pytest.mark.parametrize("status", ["assigned", "acquired", "cancelled", "completed"])
 def test_a_refused_assign_gives_a_free_executor_nothing(service: Service, status: str) -> None:
     """An executor without an order, named in a refused assign, has none afterwards, and can be assigned one."""
@@ -143,6 +152,7 @@ def test_a_refused_assign_gives_a_free_executor_nothing(service: Service, status
         service.acquire(order)
 
 
+@pytest.mark.clause("ASSIGN-7")
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 @pytest.mark.parametrize("end", ["cancelled", "completed"])
 def test_an_order_id_stays_known(service: Service, end: str, acquired: bool) -> None:

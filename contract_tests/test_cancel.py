@@ -9,6 +9,7 @@ from contract_tests.service import Service
 from contract_tests.transport import Request, encode
 
 
+@pytest.mark.clause("CANCEL-1")
 def test_an_assigned_order_is_cancelled(service: Service) -> None:
     """An order that nobody has acquired yet can be cancelled."""
     order = service.new_order()
@@ -17,6 +18,7 @@ def test_an_assigned_order_is_cancelled(service: Service) -> None:
         service.cancel(order)
 
 
+@pytest.mark.clause("CANCEL-4")
 def test_an_acquired_order_is_cancelled(service: Service) -> None:
     """An order that its executor has acquired, once or more often, can be cancelled."""
     with service.clause("CANCEL-4"):
@@ -28,6 +30,7 @@ def test_an_acquired_order_is_cancelled(service: Service) -> None:
             service.cancel(order)
 
 
+@pytest.mark.clause("CANCEL-2")
 @pytest.mark.parametrize("given", [[], ["executor_id"]], ids=["nothing", "executor_id"])
 def test_an_absent_order_is_reported(service: Service, given: list[str]) -> None:
     """Without order_id there is nothing to cancel, even if an executor is named, who keeps their order."""
@@ -38,6 +41,7 @@ def test_an_absent_order_is_reported(service: Service, given: list[str]) -> None
         service.acquire(order)
 
 
+@pytest.mark.clause("CANCEL-3")
 def test_an_unknown_order_is_not_active(service: Service) -> None:
     """An order that never existed cannot be cancelled, however often; and it can still be assigned."""
     order = service.new_order()
@@ -47,6 +51,7 @@ def test_an_unknown_order_is_not_active(service: Service) -> None:
     service.assign(order)
 
 
+@pytest.mark.clause("CANCEL-3")
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 @pytest.mark.parametrize("end", ["cancelled", "completed"])
 def test_an_ended_order_is_not_active(service: Service, end: str, acquired: bool) -> None:
@@ -64,6 +69,7 @@ def test_an_ended_order_is_not_active(service: Service, end: str, acquired: bool
         service.cancel_nothing(order.order_id)
 
 
+@pytest.mark.clause("CANCEL-5")
 @pytest.mark.parametrize(
     "form",
     [

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from contract_tests import model
-from contract_tests.linearizability import Call, Outcome, search
+from contract_tests.linearizability import Call, Outcome, call_of, search
 from contract_tests.rules import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, not_active
 from contract_tests.run import Run, ServerLost
 from contract_tests.service import (
@@ -20,7 +20,7 @@ from contract_tests.service import (
     cancel_request,
     repeated,
 )
-from contract_tests.transport import Answer, Connection, Exchange, Request
+from contract_tests.transport import Answer, Connection, Request
 
 TOGETHER = 8
 # Requests that meet do so now exactly, now a little apart, to fall into windows of different widths.
@@ -41,6 +41,7 @@ def messages(answers: list[Answer]) -> list[str]:
     return [str(answer.message) for answer in answers]
 
 
+@pytest.mark.clause("RACE-1")
 @pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
 def test_one_of_simultaneous_assigns_wins(service: Service, busy: bool) -> None:
     """One assign of an order creates it, for its own executor; the others change nothing for theirs."""
@@ -71,6 +72,7 @@ def test_one_of_simultaneous_assigns_wins(service: Service, busy: bool) -> None:
     rounds(service, "RACE-1", play)
 
 
+@pytest.mark.clause("RACE-2")
 @pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
 def test_simultaneous_assigns_to_an_executor_all_succeed(service: Service, busy: bool) -> None:
     """Each of the orders is created; one of them is active, and the others cannot be cancelled."""
@@ -98,6 +100,7 @@ def test_simultaneous_assigns_to_an_executor_all_succeed(service: Service, busy:
     rounds(service, "RACE-2", play)
 
 
+@pytest.mark.clause("RACE-3")
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 def test_one_of_simultaneous_cancels_wins(service: Service, acquired: bool) -> None:
     """One cancel says that it cancelled the order; the executor is free afterwards."""
@@ -121,6 +124,7 @@ def test_one_of_simultaneous_cancels_wins(service: Service, acquired: bool) -> N
     rounds(service, "RACE-3", play)
 
 
+@pytest.mark.clause("RACE-4")
 @pytest.mark.parametrize("busy", [False, True], ids=["first", "second"])
 def test_simultaneous_acquires_return_the_same_bytes(service: Service, busy: bool) -> None:
     """Whoever comes first, all get the order with the one acquire_time, and so do those who come later."""
@@ -142,6 +146,7 @@ def test_simultaneous_acquires_return_the_same_bytes(service: Service, busy: boo
     rounds(service, "RACE-4", play)
 
 
+@pytest.mark.clause("RACE-5")
 def test_a_cancel_that_meets_acquires(service: Service) -> None:
     """The cancel succeeds; an acquire sees the order or nothing; and nobody sees it afterwards."""
 
@@ -167,6 +172,7 @@ def test_a_cancel_that_meets_acquires(service: Service) -> None:
     rounds(service, "RACE-5", play)
 
 
+@pytest.mark.clause("RACE-6")
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 def test_a_cancel_that_meets_a_reassign(service: Service, acquired: bool) -> None:
     """The old order is cancelled or completed, the new one is created and active."""
@@ -191,6 +197,7 @@ def test_a_cancel_that_meets_a_reassign(service: Service, acquired: bool) -> Non
     rounds(service, "RACE-6", play)
 
 
+@pytest.mark.clause("RACE-7")
 def test_an_acquire_that_meets_a_reassign(service: Service) -> None:
     """An acquire gets the old order or the new one, never nothing; and afterwards the new one is active."""
 
@@ -208,28 +215,6 @@ def test_an_acquire_that_meets_a_reassign(service: Service) -> None:
             service.cancel(new)
 
     rounds(service, "RACE-7", play)
-
-
-def call_of(exchange: Exchange, order: Order) -> Call:
-    """Return what an exchange means: a call whose parameters are among those of an order."""
-    assert exchange.answer is not None
-    answer = exchange.answer
-
-    def apply(state: model.State) -> model.State | None:
-        match exchange.request.method:
-            case "PUT":
-                due = model.assign(state, order)
-            case "GET":
-                due = model.acquire(state, order.executor_id)
-            case _:
-                due = model.cancel(state, order.order_id)
-        if due.message != answer.message:
-            return None
-        if due.order is not None and answer.profile.get("order_id", due.order.order_id) != due.order.order_id:
-            return None
-        return due.state
-
-    return Call(exchange.started, exchange.ended, apply)
 
 
 class Histories:
@@ -279,6 +264,7 @@ def _cancel(order: Order) -> Request:
     return cancel_request(order.order_id)
 
 
+@pytest.mark.clause("RACE-7")
 def test_bursts_can_be_explained(service: Service) -> None:
     """Bursts of requests on few orders and executors, with a look at both executors after each."""
     histories = Histories(service)
@@ -298,6 +284,7 @@ def test_bursts_can_be_explained(service: Service) -> None:
     check_decided(service, histories)
 
 
+@pytest.mark.clause("RACE-7")
 def test_what_threads_do_can_be_explained(service: Service, run: Run) -> None:
     """Clients that go on independently of each other, on few orders and executors."""
     histories = Histories(service)

@@ -37,6 +37,7 @@ def assign(service: Service, order: Order, acquired: bool) -> None:
         service.acquire(order)
 
 
+@pytest.mark.clause("LIFE-1")
 def test_a_new_order_completes_the_active_one(service: Service, acquired: bool) -> None:
     """Each new order of an executor takes the place of the one before, which is then not active."""
     orders = [service.new_order()]
@@ -49,6 +50,7 @@ def test_a_new_order_completes_the_active_one(service: Service, acquired: bool) 
             service.acquire(new)
 
 
+@pytest.mark.clause("LIFE-1")
 def test_orders_assigned_in_a_row_leave_the_last_one(service: Service) -> None:
     """Of many orders that nobody acquired in between, the last one is active, and only that; all stay known."""
     orders = [service.new_order()]
@@ -64,6 +66,7 @@ def test_orders_assigned_in_a_row_leave_the_last_one(service: Service) -> None:
         service.cancel(orders[-1])
 
 
+@pytest.mark.clause("LIFE-2")
 def test_a_cancelled_order_is_not_handed_out(service: Service, acquired: bool) -> None:
     """After each cancel the executor has nothing, and can be assigned the next order."""
     order = service.new_order()
@@ -78,6 +81,7 @@ def test_a_cancelled_order_is_not_handed_out(service: Service, acquired: bool) -
         service.acquire(order)
 
 
+@pytest.mark.clause("LIFE-2")
 def test_a_cancelled_order_s_executor_is_free_at_once(service: Service, acquired: bool) -> None:
     """Without an acquire in between, the next order of the executor is created, and the active one."""
     order = service.new_order()
@@ -90,6 +94,7 @@ def test_a_cancelled_order_s_executor_is_free_at_once(service: Service, acquired
         service.acquire(order)
 
 
+@pytest.mark.clause("LIFE-3")
 def test_completed_orders_do_not_come_back(service: Service, acquired: bool) -> None:
     """When the newest of several orders is cancelled, none of those before it becomes active."""
     orders = [service.new_order()]
@@ -107,6 +112,7 @@ def test_completed_orders_do_not_come_back(service: Service, acquired: bool) -> 
             service.acquire_nothing(order.executor_id)
 
 
+@pytest.mark.clause("LIFE-3")
 def test_cancelled_orders_do_not_come_back(service: Service, acquired: bool) -> None:
     """When an order that followed a cancelled one ends, the cancelled one does not become active."""
     first = service.new_order()
@@ -124,6 +130,7 @@ def test_cancelled_orders_do_not_come_back(service: Service, acquired: bool) -> 
             service.acquire_nothing(first.executor_id)
 
 
+@pytest.mark.clause("LIFE-3")
 @pytest.mark.parametrize("end", ["cancelled", "completed"])
 def test_cancelling_an_ended_order_disturbs_nobody(service: Service, end: str, acquired: bool) -> None:
     """The executor's newer order stays active when the old one is cancelled, again or too late."""
@@ -139,6 +146,7 @@ def test_cancelling_an_ended_order_disturbs_nobody(service: Service, end: str, a
         service.cancel(new)
 
 
+@pytest.mark.clause("LIFE-4")
 def test_executors_do_not_touch_each_other(service: Service, acquired: bool) -> None:
     """While one executor's order is acquired, replaced and cancelled, another's stays as it is."""
     own, other = service.new_order(), service.new_order()
@@ -157,6 +165,7 @@ def test_executors_do_not_touch_each_other(service: Service, acquired: bool) -> 
         service.cancel(other)
 
 
+@pytest.mark.clause("LIFE-4")
 def test_orders_executors_and_zones_are_apart(service: Service) -> None:
     """The id of an order names no executor or zone, nor the other way round, even if the texts are the same."""
     order = service.new_order()
@@ -197,6 +206,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.clause("LIFE-5")
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("name", ["order_id", "executor_id", "zone_id"])
 def test_a_refused_assign_registers_nothing(service: Service, name: str, refusal: str) -> None:
@@ -212,6 +222,7 @@ def test_a_refused_assign_registers_nothing(service: Service, name: str, refusal
         service.acquire(order)
 
 
+@pytest.mark.clause("LIFE-5")
 @pytest.mark.parametrize("refusal", ["control-character", "too-long", "twice", "twice-the-other-way"])
 def test_a_refused_cancel_cancels_nothing(service: Service, refusal: str) -> None:
     """A cancel with a bad order_id leaves the order that it almost names active."""
@@ -224,9 +235,10 @@ def test_a_refused_cancel_cancels_nothing(service: Service, refusal: str) -> Non
         service.cancel(order)
 
 
+@pytest.mark.clause("LIFE-7")
 @pytest.mark.first
 def test_some_orders_are_left_at_the_start(service: Service) -> None:
-    """At the start, an acquired, a cancelled and a completed order are left alone until the end of the run (LIFE-7)."""
+    """At the start, an acquired, a cancelled and a completed order are left alone until the end of the run."""
     acquired, cancelled, completed = (service.new_order() for _ in range(3))
     newer = service.new_order(completed.executor_id)
     service.assign(acquired)
@@ -238,6 +250,7 @@ def test_some_orders_are_left_at_the_start(service: Service) -> None:
     service.run.keepsakes += [acquired, cancelled, completed, newer, first]
 
 
+@pytest.mark.clause("LIFE-7")
 @pytest.mark.last
 def test_they_are_the_same_at_the_end(service: Service) -> None:
     """At the end of the run, thousands of requests later, what was left at the start is as it was."""
@@ -347,6 +360,7 @@ def connections(run: Run) -> Iterator[tuple[Connection, ...]]:
         connection.close()
 
 
+@pytest.mark.clause("LIFE-6")
 def test_random_histories_agree_with_the_model(run: Run, connections: tuple[Connection, ...]) -> None:
     """In random histories over few orders and executors, every answer is the model's, one by one."""
     until = time.monotonic() + run.budget.lifecycle_s

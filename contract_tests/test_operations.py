@@ -27,6 +27,7 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
+@pytest.mark.clause("SCHEMA-1")
 @schema.parametrize()
 @settings(
     max_examples=current.run.budget.examples,

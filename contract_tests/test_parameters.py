@@ -32,6 +32,7 @@ def request_with(service: Service, operation: Operation, raw: dict[str, str]) ->
     return Request(operation.method, operation.path, "&".join(f"{name}={value}" for name, value in (new | raw).items()))
 
 
+@pytest.mark.clause("PARAM-1")
 @every_parameter
 def test_an_empty_parameter_is_missing(service: Service, operation: Operation, name: str) -> None:
     """An empty value, with and without `=`, is as good as none."""
@@ -41,6 +42,7 @@ def test_an_empty_parameter_is_missing(service: Service, operation: Operation, n
         service.call(replace(request, query=request.query.replace(f"{name}=", name)))
 
 
+@pytest.mark.clause("PARAM-2")
 def test_missing_is_reported_before_invalid(service: Service) -> None:
     """If one parameter is missing and another invalid, the message is that of the missing one, wherever it stands."""
     bad = {"order_id": "%00", "executor_id": "x" * 256, "zone_id": "%FF"}
@@ -100,6 +102,7 @@ def round_trip(service: Service, order: Order) -> None:
         service.acquire_nothing(order.executor_id)
 
 
+@pytest.mark.clause("PARAM-3", "PARAM-9")
 @pytest.mark.parametrize("form", TEXTS.values(), ids=TEXTS)
 def test_text_of_all_kinds_makes_the_round_trip(service: Service, form: str) -> None:
     """Text that other programs trim, decode, normalise or refuse is an identifier like any other."""
@@ -107,6 +110,7 @@ def test_text_of_all_kinds_makes_the_round_trip(service: Service, form: str) -> 
     round_trip(service, Order(order_id, executor_id, zone_id))
 
 
+@pytest.mark.clause("PARAM-3", "PARAM-9")
 def test_identifiers_may_be_short(service: Service) -> None:
     """One code point is enough."""
     # Private use, so that nobody else's order is meant, on a server that others use too; but earlier runs may have
@@ -134,6 +138,7 @@ def padded(start: str, filler: str, length: int) -> str:
 FILLERS = {"ascii": "x", "two-bytes": "é", "three-bytes": "漢", "four-bytes": "🚲", "combining": "\u0301"}
 
 
+@pytest.mark.clause("PARAM-3", "PARAM-4")
 @every_parameter
 @pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
 def test_255_code_points_are_accepted_and_256_are_not(
@@ -156,6 +161,7 @@ def test_255_code_points_are_accepted_and_256_are_not(
             service.call(request(length))
 
 
+@pytest.mark.clause("PARAM-3", "PARAM-9")
 @pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
 def test_long_identifiers_make_the_round_trip(service: Service, filler: str) -> None:
     """255 code points come back whole."""
@@ -167,6 +173,7 @@ def test_long_identifiers_make_the_round_trip(service: Service, filler: str) -> 
 CONTROLS = [*range(0x20), 0x7F]
 
 
+@pytest.mark.clause("PARAM-5")
 @every_parameter
 def test_control_characters_are_invalid(service: Service, operation: Operation, name: str) -> None:
     """Every one of the 33 control characters is refused, inside, in front and at the end."""
@@ -195,6 +202,7 @@ NOT_UTF_8 = {
 }
 
 
+@pytest.mark.clause("PARAM-6")
 @every_parameter
 @pytest.mark.parametrize("bytes_", NOT_UTF_8.values(), ids=NOT_UTF_8)
 def test_what_is_not_utf_8_is_invalid(service: Service, operation: Operation, name: str, bytes_: str) -> None:
@@ -205,6 +213,7 @@ def test_what_is_not_utf_8_is_invalid(service: Service, operation: Operation, na
             service.call(request_with(service, operation, {name: value}))
 
 
+@pytest.mark.clause("PARAM-7")
 @every_parameter
 @pytest.mark.parametrize("again", ["same", "another", "thrice", "apart"])
 def test_a_parameter_given_more_than_once_is_invalid(
@@ -224,6 +233,7 @@ def test_a_parameter_given_more_than_once_is_invalid(
         service.call(replace(request, query=query))
 
 
+@pytest.mark.clause("PARAM-7")
 def test_nothing_happens_to_either_of_two_values(service: Service) -> None:
     """A cancel with two orders cancels neither."""
     orders = [service.new_order() for _ in range(2)]
@@ -236,6 +246,7 @@ def test_nothing_happens_to_either_of_two_values(service: Service) -> None:
             service.acquire(order)
 
 
+@pytest.mark.clause("PARAM-1", "PARAM-4", "PARAM-5", "PARAM-6", "PARAM-7")
 @pytest.mark.parametrize("name", ["executor_id", "zone_id"])
 @pytest.mark.parametrize(
     ("clause", "value"),
@@ -258,6 +269,7 @@ INVALID = {
 }
 
 
+@pytest.mark.clause("PARAM-8")
 @pytest.mark.parametrize("order", list(itertools.permutations(INVALID)), ids="-".join)
 def test_the_first_invalid_parameter_is_named(service: Service, order: tuple[str, ...]) -> None:
     """Of several invalid parameters the first in the document's order is named, in whatever order they are given."""
@@ -270,6 +282,7 @@ def test_the_first_invalid_parameter_is_named(service: Service, order: tuple[str
                 service.call(Request(ASSIGN.method, ASSIGN.path, query))
 
 
+@pytest.mark.clause("PARAM-12")
 @pytest.mark.parametrize("order", list(itertools.permutations(ASSIGN.parameters)), ids="-".join)
 def test_the_order_of_parameters_does_not_matter(service: Service, order: tuple[str, ...]) -> None:
     """Parameters are told apart by their names."""
@@ -334,6 +347,7 @@ ALIKE: dict[str, Callable[[str], tuple[str, str]]] = {
 every_pair = pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
 
 
+@pytest.mark.clause("PARAM-9")
 @every_pair
 def test_orders_that_look_alike_are_two(service: Service, pair: Callable[[str], tuple[str, str]]) -> None:
     """Two order_ids that differ in anything are two orders: each is created, cancelled and echoed for itself."""
@@ -349,6 +363,7 @@ def test_orders_that_look_alike_are_two(service: Service, pair: Callable[[str], 
         service.cancel(first)
 
 
+@pytest.mark.clause("PARAM-9")
 @every_pair
 def test_executors_that_look_alike_are_two(service: Service, pair: Callable[[str], tuple[str, str]]) -> None:
     """Two executor_ids that differ in anything are two executors: each has their own order."""
@@ -364,6 +379,7 @@ def test_executors_that_look_alike_are_two(service: Service, pair: Callable[[str
         service.acquire(second)
 
 
+@pytest.mark.clause("PARAM-9")
 @every_pair
 def test_zones_are_kept_as_they_are(service: Service, pair: Callable[[str], tuple[str, str]]) -> None:
     """A zone_id comes back as it was sent, whatever it looks like."""
@@ -374,6 +390,7 @@ def test_zones_are_kept_as_they_are(service: Service, pair: Callable[[str], tupl
             service.acquire(order)
 
 
+@pytest.mark.clause("PARAM-3", "PARAM-9")
 @pytest.mark.parametrize(
     "zone_id",
     [
@@ -410,6 +427,7 @@ def test_text_that_means_something_elsewhere_is_text(service: Service, zone_id: 
         service.acquire(order)
 
 
+@pytest.mark.clause("PARAM-9")
 def test_names_of_object_properties_are_text(service: Service) -> None:
     """What every object of some languages has is no executor, and a zone like any other."""
     with service.clause("PARAM-9"):
@@ -421,6 +439,7 @@ def test_names_of_object_properties_are_text(service: Service) -> None:
             service.acquire(order)
 
 
+@pytest.mark.clause("PARAM-9")
 def test_characters_that_need_no_escape_may_go_without(service: Service) -> None:
     """Those that RFC 3986 §3.4 allows in a query, and that separate nothing in it, stand for themselves."""
     plain = "=?/:@!$'()*,~-._"
@@ -433,6 +452,7 @@ def test_characters_that_need_no_escape_may_go_without(service: Service) -> None
         service.cancel(order)
 
 
+@pytest.mark.clause("PARAM-10")
 @every_parameter
 def test_plus_and_percent_20_are_a_space(service: Service, operation: Operation, name: str) -> None:
     """`a+b` and `a%20b` are the same identifier, `a b`; a plus sign is `%2B`."""
@@ -501,6 +521,7 @@ BODIES = {
 }
 
 
+@pytest.mark.clause("PARAM-11")
 @pytest.mark.parametrize("in_chunks", [False, True], ids=["whole", "chunked"])
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_body_is_ignored(service: Service, kind: str, in_chunks: bool) -> None:
@@ -532,6 +553,7 @@ def test_a_body_is_ignored(service: Service, kind: str, in_chunks: bool) -> None
         service.acquire(decoy)
 
 
+@pytest.mark.clause("PARAM-11")
 @every_parameter
 def test_nothing_is_taken_from_headers(service: Service, operation: Operation, name: str) -> None:
     """A header or a cookie with a parameter's name is none."""
@@ -557,6 +579,7 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.clause("PARAM-12")
 @pytest.mark.parametrize("extra", UNKNOWN.values(), ids=UNKNOWN)
 def test_unknown_parameters_are_ignored(service: Service, extra: str) -> None:
     """Parameters that an operation does not have make no difference, whatever is in them."""
@@ -571,6 +594,7 @@ def test_unknown_parameters_are_ignored(service: Service, extra: str) -> None:
         service.call(around(cancel_request(order.order_id)), "Successfully canceled")
 
 
+@pytest.mark.clause("PARAM-12")
 @every_parameter
 @pytest.mark.parametrize("form", ["upper", "brackets", "space", "prefix"])
 def test_names_that_look_alike_are_unknown(service: Service, operation: Operation, name: str, form: str) -> None:
@@ -582,6 +606,7 @@ def test_names_that_look_alike_are_unknown(service: Service, operation: Operatio
         service.call(replace(request, query=request.query.replace(f"{name}=", f"{other}=")))
 
 
+@pytest.mark.clause("PARAM-12")
 def test_another_operation_s_parameters_are_unknown(service: Service) -> None:
     """Acquire does not look at an order_id, nor cancel at an executor_id, not even at an invalid one."""
     order, other = service.new_order(), service.new_order()

@@ -22,6 +22,7 @@ def rounds(service: Service) -> Iterator[None]:
         yield
 
 
+@pytest.mark.clause("RETRY-1")
 @every_cut
 @pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
 def test_a_lost_assign_can_be_repeated(service: Service, cut: Cut, busy: bool) -> None:
@@ -47,6 +48,7 @@ def test_a_lost_assign_can_be_repeated(service: Service, cut: Cut, busy: bool) -
             service.assign_known(order)
 
 
+@pytest.mark.clause("RETRY-2")
 @every_cut
 def test_a_lost_acquire_can_be_repeated(service: Service, cut: Cut) -> None:
     """The repeat returns the order, and so does every later one, in the same bytes."""
@@ -61,6 +63,7 @@ def test_a_lost_acquire_can_be_repeated(service: Service, cut: Cut) -> None:
             service.cancel(order)
 
 
+@pytest.mark.clause("RETRY-3")
 @every_cut
 def test_a_lost_cancel_can_be_repeated(service: Service, cut: Cut) -> None:
     """After the repeat the order is not active, whichever of the two cancelled it, and its executor is free."""
@@ -79,6 +82,7 @@ def test_a_lost_cancel_can_be_repeated(service: Service, cut: Cut) -> None:
             service.acquire(following)
 
 
+@pytest.mark.clause("RETRY-4")
 @pytest.mark.parametrize("missing", [1, 12, 40])
 def test_a_request_cut_off_in_its_first_line_has_no_effect(service: Service, missing: int) -> None:
     """A client that goes away before it has said what it wants has asked for nothing.

@@ -22,6 +22,7 @@ PART = (("Range", "bytes=0-5"),)
 every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 
 
+@pytest.mark.clause("WIRE-1")
 @pytest.mark.parametrize("headers", [(), BROWSER, PART], ids=["plain", "browser", "part"])
 def test_every_answer_is_json(service: Service, headers: tuple[tuple[str, str], ...]) -> None:
     """Each answer that the operations have is a JSON object and says so, whoever asks and whatever is in it."""
@@ -70,6 +71,7 @@ OTHER_PATHS = [
 ]
 
 
+@pytest.mark.clause("WIRE-2")
 @pytest.mark.parametrize("path", OTHER_PATHS)
 def test_any_other_path_is_not_found(service: Service, path: str) -> None:
     """Whatever the method, the parameters and the client, the answer is 404 in JSON, and nothing happens."""
@@ -91,6 +93,7 @@ METHODS = ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"]
 PREFLIGHT = (("Origin", "http://app.example"), ("Access-Control-Request-Method", "PUT"))
 
 
+@pytest.mark.clause("WIRE-3")
 @pytest.mark.parametrize(
     ("operation", "method"),
     [(operation, method) for operation in OPERATIONS for method in METHODS if method != operation.method],
@@ -127,6 +130,7 @@ def check_not_allowed(service: Service, operation: Operation, answer: Answer) ->
     service.check(allowed == {operation.method}, f"Allow: {operation.method}")
 
 
+@pytest.mark.clause("WIRE-3")
 @every_operation
 def test_unknown_methods_are_refused(service: Service, operation: Operation) -> None:
     """A method of another protocol is 405; some may be refused before it comes to that."""
@@ -141,6 +145,7 @@ def test_unknown_methods_are_refused(service: Service, operation: Operation) -> 
             service.check(400 <= answer.status < 500 or answer.status == 501, "405")
 
 
+@pytest.mark.clause("WIRE-3", "WIRE-4")
 @every_operation
 def test_head_is_not_allowed(service: Service, operation: Operation) -> None:
     """HEAD is another method, also on acquire, although that is a GET; its answer has no body."""
@@ -170,6 +175,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.clause("WIRE-5")
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 def test_what_is_no_http_disturbs_nobody(service: Service, data: bytes) -> None:
     """Bytes that are no request succeed in nothing, and others are served as before."""
@@ -184,6 +190,7 @@ def test_what_is_no_http_disturbs_nobody(service: Service, data: bytes) -> None:
         service.cancel(order)
 
 
+@pytest.mark.clause("WIRE-5")
 @pytest.mark.parametrize(
     "head",
     [
@@ -207,6 +214,7 @@ def test_a_broken_head_disturbs_nobody(service: Service, head: bytes) -> None:
         service.cancel(order)
 
 
+@pytest.mark.clause("WIRE-5")
 @every_operation
 @pytest.mark.parametrize("length", [10_000, 100_000, 1_000_000])
 def test_huge_urls_are_refused(service: Service, operation: Operation, length: int) -> None:

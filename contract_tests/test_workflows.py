@@ -98,6 +98,7 @@ def machine(run: Run, session: requests.Session, end: float, seen: Counter[str])
     return OfThisRun
 
 
+@pytest.mark.clause("SCHEMA-2", "SCHEMA-3")
 def test_linked_operations_agree_with_the_model(run: Run, session: requests.Session) -> None:
     """Along the links, each answer is the one that is due; and every kind of answer comes up."""
     seen: Counter[str] = Counter()

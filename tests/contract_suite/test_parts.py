@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract_tests import conftest, model, test_concurrency
-from contract_tests.clauses import table
-from contract_tests.linearizability import Call, Outcome, search
+from contract_tests import conftest, model
+from contract_tests.clauses import CLAUSES, table
+from contract_tests.linearizability import Call, Outcome, call_of, search
 from contract_tests.rules import (
     ACQUIRE,
     ACQUIRED,
@@ -50,6 +50,13 @@ def test_the_suite_does_not_import_the_reference_implementation() -> None:
 def test_the_readme_lists_the_clauses() -> None:
     """The table in the suite's README is the one that the code has."""
     assert table() in (SUITE / "README.md").read_text("utf-8"), "print it with `python -m contract_tests`"
+
+
+def test_every_clause_has_a_test() -> None:
+    """Each clause is checked by a test that is marked with it; the two on errors are by every request."""
+    source = "".join(path.read_text("utf-8") for path in SUITE.glob("test_*.py"))
+    marks = "".join(re.findall(r"@pytest\.mark\.clause\((.*?)\)", source, re.DOTALL))
+    assert set(re.findall(r"[A-Z]+-\d+", marks)) == set(CLAUSES) - {"ERROR-1", "ERROR-2"}
 
 
 def test_the_readme_has_every_option_and_exit_code() -> None:
@@ -166,7 +173,7 @@ def calls(*given: tuple[float, float, str, str, Order]) -> list[Call]:
         exchange = Exchange(
             Request(method, ""), Answer(200, (), str(body).replace("'", '"').encode()), "", started, ended
         )
-        result.append(test_concurrency.call_of(exchange, order))
+        result.append(call_of(exchange, order))
     return result
 
 
