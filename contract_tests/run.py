@@ -122,8 +122,8 @@ class Run:
     keepsakes: list[Any] = field(default_factory=list)
     # Of each `assigned_order_id` that was seen, its order.
     uuids: dict[str, str] = field(default_factory=dict)
-    # Whether the server can be made to wait for the end of several requests at once.
-    holds: bool = True
+    # Whether the server can be made to wait for the end of several requests at once; None until it is known.
+    holds: bool | None = None
     requests: int = 0
     # The test that is running, and the clauses that it says it checks.
     test: str = ""

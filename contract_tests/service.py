@@ -38,6 +38,7 @@ from contract_tests.transport import (
     Cut,
     Exchange,
     Request,
+    Target,
     encode,
     explain,
     parse_answer,
@@ -254,20 +255,30 @@ class Service:
         return answers
 
     def _send_at_once(self, requests: Sequence[Request], gap_s: float) -> list[Exchange]:
+        if self.run.holds is None:
+            self.run.holds = self._can_hold()
         try:
             exchanges = send_at_once(self.run.target, requests, gap_s, hold=self.run.holds)
-        except TRANSPORT_ERRORS:
-            # Nothing was asked for yet. A server may serve one connection after the other: then none can be held.
-            self.run.holds = False
-            try:
-                exchanges = send_at_once(self.run.target, requests, gap_s, hold=False)
-            except TRANSPORT_ERRORS as error:
-                self.run.check_alive(requests[0], explain(error))
-                pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
+        except TRANSPORT_ERRORS as error:
+            self.run.check_alive(requests[0], explain(error))
+            pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
         exchanges = [replace(exchange, group=self._groups) for exchange in exchanges]
         for exchange in exchanges:
             self.note(exchange)
         return exchanges
+
+    def _can_hold(self) -> bool:
+        """Tell whether the server accepts connections while others have not sent all of their requests.
+
+        One that serves them one after the other does not. What is asked for is harmless: it may take a request that is
+        cut off for a whole one.
+        """
+        target = Target(self.run.target.base_url, min(2.0, self.run.target.timeout_s))
+        try:
+            exchanges = send_at_once(target, [acquire_request(self.run.new_id("probe"))] * 8)
+        except TRANSPORT_ERRORS:
+            return False
+        return all(exchange.answer is not None for exchange in exchanges)
 
     def send_raw(self, data: bytes, wait_s: float = 0.3) -> bytes:
         """Send bytes that need not be HTTP on a connection of their own; return what comes back, if anything."""

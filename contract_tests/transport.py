@@ -310,20 +310,23 @@ def send_at_once(
     the exchange.
     """
     sockets: list[socket.socket] = []
+    started: list[float] = []
     try:
-        for request in requests:
-            connection = target.open_socket()
-            sockets.append(connection)
-            if hold:
-                connection.sendall(target.raw(request)[:-1])
-        # Long enough for a server to accept the connections and read what there is.
-        time.sleep(0.004)
-        started: list[float] = []
-        for connection, request in zip(sockets, requests, strict=True):
-            if gap_s and started:
+        if hold:
+            for request in requests:
+                sockets.append(target.open_socket())
+                sockets[-1].sendall(target.raw(request)[:-1])
+            # Long enough for a server to accept the connections and read what there is.
+            time.sleep(0.004)
+        for index, request in enumerate(requests):
+            if gap_s and index:
                 time.sleep(gap_s)
             started.append(time.monotonic())
-            connection.sendall(target.raw(request)[-1 if hold else 0 :])
+            if hold:
+                sockets[index].sendall(target.raw(request)[-1:])
+            else:
+                sockets.append(target.open_socket())
+                sockets[-1].sendall(target.raw(request))
         exchanges = []
         end = time.monotonic() + target.timeout_s
         for connection, request, start in zip(sockets, requests, started, strict=True):
