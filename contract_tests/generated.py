@@ -102,7 +102,9 @@ def call(service: Service, case: Any, session: requests.Session) -> tuple[Exchan
     run = service.run
     run.requests += 1
     try:
-        response = case.call(base_url=run.target.base_url, session=session, timeout=run.target.timeout_s)
+        response = case.call(
+            base_url=run.target.base_url, session=session, timeout=run.target.timeout_s, verify=session.verify
+        )
     except (requests.RequestException, *TRANSPORT_ERRORS) as error:
         request = Request(case.method, case.path, urlencode(case.query, doseq=True))
         service.exchanges.append(Exchange(request, None, explain(error)))
