@@ -77,7 +77,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--answer-timeout: more than 0 and at most 600 seconds")
     for clause in option("clause"):
         if clause not in CLAUSES:
-            raise pytest.UsageError(f"--clause {clause}: there is no such clause; the list is in README.md")
+            raise pytest.UsageError(
+                f"--clause {clause}: there is no such clause; the list is in contract_tests/README.md"
+            )
     seed = option("seed")
     url = option("base_url") or os.environ.get("ORDERS_BASE_URL") or ""
     # Until the suite's own server is up, its address is not known.
@@ -270,6 +272,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run = session.config.stash[_RUN]
     if exitstatus == ExitCode.INTERRUPTED and session.testsfailed and not run.requests:
         run.errors.append("the tests cannot be loaded; is everything installed? (pip install '.[contract]')")
+    interrupted = exitstatus == ExitCode.INTERRUPTED and not run.errors
+    if interrupted:
+        run.errors.append("the run was interrupted")
     if exitstatus in (ExitCode.INTERRUPTED, ExitCode.USAGE, ExitCode.NOTHING_SELECTED) and not run.errors:
         return
     if session.config.option.collectonly:
@@ -277,7 +282,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
         run.errors.append("pytest failed by itself")
     report.write(run, session.config.getoption("report_dir"))
-    session.exitstatus = run.exit_code()
+    session.exitstatus = ExitCode.INTERRUPTED if interrupted else run.exit_code()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -287,6 +292,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section("the contract")
     terminalreporter.write_line(report.text(run, color=terminalreporter.hasmarkup))
+    page = config.getoption("report_dir") / "report.html"
+    if run.requests and page.exists():
+        terminalreporter.write_line(f"report: {page}")
 
 
 @pytest.fixture

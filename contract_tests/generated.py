@@ -136,8 +136,8 @@ def check(service: Service, case: Any, response: Any, *, may_be_refused: bool = 
     except FailureGroup as group:
         for failure in group.exceptions:
             assert isinstance(failure, SchemathesisFailure)
-            expected = f"{failure.title}: {failure.message.splitlines()[0] if failure.message else ''}".rstrip(": ")
-            expected = f"an answer that passes Schemathesis's check ({expected})"
+            found = failure.message.splitlines()[0] if failure.message else failure.title
+            expected = f"an answer that passes Schemathesis's checks, which say: {found}"
             clause = CLAUSES.get(type(failure).__name__)
             if clause is not None:
                 service.run.record(clause, expected, service.exchanges)

@@ -1,6 +1,7 @@
 """What a run found: as text for the terminal, and as JSON, JUnit XML and a page of HTML in files."""
 
 import json
+import statistics
 from collections import Counter
 from html import escape
 from pathlib import Path
@@ -97,7 +98,8 @@ def conclusion(run: Run) -> str:
         ExitCode.FAILED: "does not conform",
         ExitCode.ERROR: "no verdict",
     }[run.exit_code()]
-    effort = f"{run.requests} requests, {run.elapsed_s:.0f} s, --seed {run.seed}"
+    median = f", {1000 * statistics.median(run.durations):.1f} ms for half of them" if run.durations else ""
+    effort = f"{run.requests} requests{median}, {run.elapsed_s:.0f} s, --seed {run.seed}"
     return f"{run.target.base_url}: {result} ({figures}; {effort})"
 
 

@@ -125,6 +125,8 @@ class Run:
     # Whether the server can be made to wait for the end of several requests at once; None until it is known.
     holds: bool | None = None
     requests: int = 0
+    # Seconds that answers took.
+    durations: list[float] = field(default_factory=list)
     # The test that is running, and the clauses that it says it checks.
     test: str = ""
     clauses: frozenset[str] = frozenset()
@@ -175,7 +177,7 @@ class Run:
         what = f"{reason} to {request.method} {request.target[:200]}"
         self._unanswered += 1
         if self._unanswered > MAX_UNANSWERED:
-            raise ServerLost(f"the server leaves requests without an answer; the last: {what}")
+            raise ServerLost(f"the server left {self._unanswered} requests without an answer that can be read: {what}")
         for attempt in range(3):
             time.sleep(attempt * 0.5)
             if self.probe() is None:
@@ -206,7 +208,12 @@ class Run:
 
     def reason(self, clause: Clause) -> str:
         """Return why a clause was not checked, or what went wrong with its check."""
-        return self.broken.get(clause.id) or self.blocked.get(clause.id) or ""
+        known = self.broken.get(clause.id) or self.blocked.get(clause.id)
+        if known or self.verdict(clause) is not Verdict.NOT_CHECKED:
+            return known or ""
+        if self.wanted and clause.id not in self.wanted:
+            return "not asked for"
+        return "the server gave no occasion" if clause.conditional else "its tests were not run"
 
     def decides(self, clause: Clause) -> bool:
         """Tell whether a failure of the clause fails the run."""

@@ -170,7 +170,9 @@ class Service:
             self.run.check_alive(request, explain(error))
             self.run.record("ERROR-2", "an answer", self.exchanges)
             self.fail("an answer", otherwise="ERROR-2")
-        self.note(Exchange(request, answer, "", started, time.monotonic()))
+        exchange = Exchange(request, answer, "", started, time.monotonic())
+        self.run.durations.append(exchange.ended - started)
+        self.note(exchange)
         return answer
 
     def note(self, exchange: Exchange) -> None:

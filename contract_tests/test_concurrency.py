@@ -248,8 +248,10 @@ class Histories:
         for exchange in self.service.exchanges:
             if exchange.answer is not None and exchange.answer.message == ACQUIRED:
                 order_id = exchange.answer.profile.get("order_id")
-                same = bodies.setdefault(order_id, exchange.answer.body) == exchange.answer.body
-                self.service.check(same, f"the same bytes each time {order_id} is acquired")
+                first = bodies.setdefault(order_id, exchange.answer.body)
+                if exchange.answer.body != first:
+                    expected = f"the bytes of the first acquire: {first.decode(errors='backslashreplace')}"
+                    self.service.fail(expected, wrong=exchange)
         outcome = search(calls, model.State())
         self.service.check(
             outcome is not Outcome.NOT_LINEARIZABLE, "answers that one order of these requests, one by one, explains"

@@ -284,13 +284,25 @@ class Connection:
 
     def _connection(self) -> socket.socket:
         if self._socket is not None:
-            # Readable means closed here: nothing is outstanding that the server could be sending.
             readable, _, _ = select.select([self._socket], [], [], 0)
+            stray = self._peek() if readable else b""
             if readable or time.monotonic() - self._used > REUSE_WITHIN_S:
                 self.close()
+            if stray:
+                raise http.client.HTTPException(f"after an answer came more: {stray[:80]!r}")
         if self._socket is None:
             self._socket = self._target.open_socket()
         return self._socket
+
+    def _peek(self) -> bytes:
+        """Return what came although nothing was asked for; nothing if the connection was closed."""
+        # What comes over TLS may be no more than TLS's own messages.
+        if self._socket is None or isinstance(self._socket, ssl.SSLSocket):
+            return b""
+        try:
+            return self._socket.recv(200, socket.MSG_PEEK)
+        except OSError:
+            return b""
 
     def close(self) -> None:
         """Close the connection, if there is one."""
