@@ -146,7 +146,8 @@ class SqliteStore:
         self._database = SqliteDatabase(path, pragmas=pragmas, timeout=BUSY_TIMEOUT_S)
         self._database.connect()
         self._reader = OrderBook(self._database, read_only=True)
-        self._writer = GroupWriter(self._database)
+        self._turn = Turn(f"{path}-lock")
+        self._writer = GroupWriter(self._database, self._turn)
 
     def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
         """Try `call` on what is committed; if it has to write, hand it to the writer and return a future."""
@@ -158,7 +159,13 @@ class SqliteStore:
     def close(self) -> None:
         """Commit what was submitted, then close the database."""
         self._writer.close()
-        self._database.close()
+        # Of processes that close at the same moment, each would leave the WAL for the other to clear away.
+        try:
+            with self._turn:
+                self._database.close()
+        except TimeoutError:
+            self._database.close()
+        self._turn.close()
 
 
 @dataclass(slots=True)
@@ -183,10 +190,10 @@ class Job(Generic[T]):
 class GroupWriter:
     """A thread that runs calls in the order in which they came, many in one transaction (group commit)."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: SqliteDatabase, turn: "Turn") -> None:
         self._database = database
         self._book = OrderBook(database)
-        self._turn = Turn(f"{database.database}-lock")
+        self._turn = turn
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -204,7 +211,6 @@ class GroupWriter:
         """Commit what is queued and stop the thread."""
         self._jobs.put(None)
         self._thread.join()
-        self._turn.close()
 
     def _work(self) -> None:
         try:
