@@ -22,6 +22,19 @@ def test_a_fault_is_found(fault: Fault, tmp_path: Path) -> None:
     assert fault.clause in result.failed(), f"{fault.description} {result.output}"
 
 
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize(
+    ("clause", "name"),
+    [("LIFE-6", "refused-assign-completes"), ("SCHEMA-1", "no-limit"), ("SCHEMA-2", "repeat-says-created")],
+)
+def test_what_is_random_finds_faults_too(clause: str, name: str, tmp_path: Path) -> None:
+    """The random histories, and what Schemathesis generates, are red on faults that are not rare."""
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    with fault.server() as server:
+        result = run_suite(tmp_path, "--base-url", server.url, "--clause", clause)
+    assert result.exit_code == 1 and clause in result.failed(), f"{fault.description} {result.output}"
+
+
 def test_the_catalogue_is_broad() -> None:
     """There are at least 40 faults, all different, and no clause that a fault could break goes without one."""
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40

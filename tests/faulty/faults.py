@@ -1195,7 +1195,7 @@ class InvalidCancelCancels(Api):
         return reply
 
 
-@breaks("LIFE-6")
+@breaks("LIFE-1")
 class ThreeOrdersAtMost(Book):
     """From an executor's fourth order on, the old one is not completed any more."""
 
@@ -1207,7 +1207,7 @@ class ThreeOrdersAtMost(Book):
             self.add(order)
 
 
-@breaks("LIFE-6")
+@breaks("LIFE-2")
 class SecondCancelIsLost(Book):
     """The second cancel for an executor is answered well, and leaves their order with them."""
 
