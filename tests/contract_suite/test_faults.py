@@ -13,11 +13,16 @@ from tests.faulty.faults import FAULTS, Fault
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, tmp_path: Path) -> None:
-    """The tests of the clause that a fault breaks fail, under this clause."""
+    """The tests of the clause that a fault breaks fail, under this clause.
+
+    Whether requests meet in a narrow window is a matter of chance: a race may escape one run, but not two.
+    """
     # All tests check for errors; the first that sees one is enough.
     stop = ["-x"] if fault.clause.startswith("ERROR-") else []
     with fault.server() as server:
         result = run_suite(tmp_path, "--base-url", server.url, "--clause", fault.clause, *stop)
+        if result.exit_code == 0 and fault.clause.startswith("RACE-"):
+            result = run_suite(tmp_path, "--base-url", server.url, "--clause", fault.clause)
     assert result.exit_code == 1, f"{fault.description} {result.output}"
     assert fault.clause in result.failed(), f"{fault.description} {result.output}"
 
