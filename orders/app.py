@@ -12,12 +12,12 @@ from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
 
 from orders.book import OrderBook
 from orders.contract import Contract, ContractError, Operation, ParameterError
-from orders.database import Store
 from orders.docs import make_pages
 from orders.exchange import Exchange, Handler, InFlight, Request
 from orders.logs import AccessLog
 from orders.operations import OPERATIONS
 from orders.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
+from orders.store import Store
 
 logger = logging.getLogger("orders")
 
@@ -94,14 +94,15 @@ def _health_handler(store: Store) -> Handler:
         book.check()
         return json_response(200, {"status": "ok"})
 
-    def handle(request: Request) -> "Response | asyncio.Future[Response]":
+    async def answer() -> Response:
         try:
-            return store.run(check)
+            outcome = store.run(check)
+            return await outcome if isinstance(outcome, asyncio.Future) else outcome
         except Exception as error:
             logger.warning("the database does not answer: %s", error)
             return json_response(503, {"status": "unavailable"})
 
-    return handle
+    return lambda request: asyncio.ensure_future(answer())
 
 
 def _page_handlers(contract: Contract) -> dict[str, Handler]:

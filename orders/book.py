@@ -1,10 +1,11 @@
 """What the service does: the book of orders, as plain synchronous calls.
 
-Each call is the body of one transaction, which the store opens and commits (`orders.database`): either all of its
-writes happen or none. A call reads first, with one query, and writes last, so that a read-only book can answer
-whatever needs no write.
+A call reads first, with one query, and writes last. The store (`orders.database`) makes its writes one transaction:
+all of them happen or none. Somebody else may write between the two, so no write relies on what was read: it either
+has a condition of its own or is refused by a unique index, and the store runs the call that lost once more.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -18,20 +19,20 @@ from orders.queries import CompiledQuery
 Profile = dict[str, str]
 
 
-class WriteNeeded(Exception):
-    """A read-only book was asked for something that has to be written."""
+class Collision(Exception):
+    """What a call had read was no longer so when it came to write; it has changed nothing."""
 
 
 class OrderBook:
     """The orders in a database, through the calling thread's connection to it."""
 
-    def __init__(self, database: Database, *, read_only: bool = False) -> None:
-        """Compile the queries; a `read_only` book raises `WriteNeeded` instead of writing."""
+    def __init__(self, database: Database, *, before_write: Callable[[], None] = lambda: None) -> None:
+        """Compile the queries. `before_write` is called before each write: it may begin a transaction, or raise."""
 
         def compiled(query: Node) -> CompiledQuery:
             return CompiledQuery(database, query)
 
-        self._read_only = read_only
+        self._before_write = before_write
         self._known_order = compiled(queries.KNOWN_ORDER)
         self._active_order = compiled(queries.ACTIVE_ORDER)
         self._active_order_of_executor = compiled(queries.ACTIVE_ORDER_OF_EXECUTOR)
@@ -65,7 +66,7 @@ class OrderBook:
         """Return the executor's active order as an `order_profile`, or None if there is none.
 
         The first acquire of an order makes it acquired; every later one returns the same profile and writes
-        nothing (D4).
+        nothing (D4). Raises Collision.
         """
         row = self._active_order_of_executor.execute(executor_id=executor_id).fetchone()
         if row is None:
@@ -74,7 +75,8 @@ class OrderBook:
         if profile["execution_status"] == ExecutionStatus.ASSIGNED:
             # A clock that was set back must not make an order acquired before it was assigned.
             acquire_time = max(utc_now(), profile["assign_time"])
-            self._write(self._acquire_order, order_id=profile["order_id"], acquire_time=acquire_time)
+            if not self._write(self._acquire_order, order_id=profile["order_id"], acquire_time=acquire_time):
+                raise Collision
             profile |= {"execution_status": ExecutionStatus.ACQUIRED.value, "acquire_time": acquire_time}
         return profile
 
@@ -82,19 +84,24 @@ class OrderBook:
         """Cancel an active order (D5); return False, having changed nothing, if there is no such order."""
         if not self._active_order.execute(order_id=order_id).fetchone():
             return False
-        self._write(self._cancel_active_order, order_id=order_id)
-        return True
+        return self._write(self._cancel_active_order, order_id=order_id) == 1
 
     def check(self) -> None:
         """Read from the database, to see that it answers."""
         self._any_order.execute().fetchone()
 
-    def _write(self, query: CompiledQuery, **parameters: Any) -> None:
-        if self._read_only:
-            raise WriteNeeded
-        query.execute(**parameters)
+    def _write(self, query: CompiledQuery, **parameters: Any) -> int:
+        """Execute a query that writes; return how many rows it changed."""
+        self._before_write()
+        changed: int = query.execute(**parameters).rowcount
+        return changed
 
 
 def utc_now() -> str:
-    """Return the time as RFC 3339 text in UTC, always with microseconds, so that it sorts as it passes."""
-    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    """Return the time as `order_profile` has it."""
+    return rfc3339(datetime.now(UTC))
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time as RFC 3339 text in UTC, always with microseconds, so that texts sort as times do."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -65,7 +65,14 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         type=database_url,
         metavar="URL",
         default="sqlite:///orders.db",
-        help="sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:",
+        help="sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://user@host/name",
+    )
+    serve.add_argument(
+        "--database-connections",
+        type=number(int, 1, 1000),
+        metavar="N",
+        default=8,
+        help="how many connections each worker keeps to PostgreSQL",
     )
     serve.add_argument(
         "--idle-timeout",

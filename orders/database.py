@@ -1,344 +1,91 @@
-"""Opening a database, and running calls on its order book without keeping the event loop waiting.
+"""Databases by their URLs. SQLite serves one host, PostgreSQL many; what the service does is the same on both.
 
-SQLite reads take microseconds, so they run on the event loop itself. Writes wait for the disk, so they go to one
-writer thread, which puts all the calls that are waiting into one transaction and answers them after its commit:
-one wait for the disk serves many clients.
+                        SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
+    what only reads     at once, on the event loop               one statement, on a thread
+    what writes         on one thread, many calls in one         on a thread, a call in one transaction
+                        transaction: one wait for the disk
+    collisions          none: writers take turns                 decided by the unique indexes and the conditions
+                                                                 of the writes; the losing call is run again
+
+Either way `orders.book` does the work, reading first and writing last, the tables enforce the rules, and the answer
+comes after the commit.
 """
 
-import asyncio
-import concurrent.futures
-import fcntl
-import os
-import queue
-import sqlite3
-import threading
-import time
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
-from urllib.parse import quote
+from types import ModuleType
+from typing import Literal
 
-from peewee import PeeweeException, SqliteDatabase
-
-from orders.book import OrderBook, WriteNeeded
-from orders.models import AssignedOrder
-
-T = TypeVar("T")
-
-# "ORDS" in the header of the file (PRAGMA application_id) tells our databases from other programs'.
-APPLICATION_ID = 0x4F524453
-SCHEMA_VERSION = 1
-
-BUSY_TIMEOUT_S = 10.0
-TURN_POLL_S = 0.0002
-MAX_GROUP = 500
-MEMORY = ":memory:"
+from orders import sqlite
+from orders.store import Store
 
 
 class DatabaseURLError(ValueError):
     """The database URL is not one that the service understands."""
 
 
-class CannotOpenDatabase(Exception):
-    """The database cannot be used; the message says why."""
-
-
-class Store(Protocol):
-    """A database that is open, in one process."""
-
-    def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
-        """Run `call`; return its result, or a future of it if it has to wait.
-
-        A call that writes is one transaction, and its result is given out after the commit (D13). A call that
-        only reads may make one query: there is no transaction around it.
-        """
-
-    def close(self) -> None:
-        """Finish what was begun and close the database."""
-
-
 @dataclass(frozen=True, slots=True)
 class DatabaseURL:
-    """A parsed `--database`: the path of an SQLite file, or `:memory:`."""
+    """A parsed `--database`: the path of an SQLite file, or `:memory:`, or what libpq makes of a PostgreSQL URL."""
 
-    path: str
+    kind: Literal["sqlite", "postgresql"]
+    address: str
 
     @classmethod
     def parse(cls, url: str) -> "DatabaseURL":
-        """Parse `sqlite:///relative.db`, `sqlite:////absolute.db` or `sqlite:///:memory:`.
+        """Parse `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite:///:memory:` or `postgresql://…`.
 
         Raises DatabaseURLError, with a message for the user, for anything else.
         """
         scheme, separator, path = url.partition("://")
         if not separator:
             raise DatabaseURLError(f"{url!r} is not a database URL like sqlite:///orders.db")
+        if scheme == "postgresql":
+            try:
+                return cls("postgresql", _postgresql().parse(url))
+            except ValueError as error:
+                raise DatabaseURLError(str(error)) from None
         if scheme != "sqlite":
-            raise DatabaseURLError(f"unknown database scheme {scheme!r} (known: sqlite)")
+            raise DatabaseURLError(f"unknown database scheme {scheme!r} (known: sqlite, postgresql)")
         if not path.startswith("/") or path in ("/", "//") or "\0" in path:
             raise DatabaseURLError(f"{url!r} names no file; write sqlite:///relative.db or sqlite:////absolute.db")
         if "?" in path:
             raise DatabaseURLError(f"{url!r} has options, which an SQLite URL does not take")
-        return cls(path[1:])
+        return cls("sqlite", path[1:])
 
     @property
     def in_memory(self) -> bool:
         """Whether the database lives and dies with one process."""
-        return self.path == MEMORY
+        return self == DatabaseURL("sqlite", sqlite.MEMORY)
 
 
 def prepare(url: DatabaseURL) -> None:
-    """Create the database if there is none, and see that it is ours and can be written to.
+    """Create the tables if there are none, and see that those that are there are ours and can be written to.
 
     Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing that is not ours.
     """
-    if url.in_memory:
-        return
-    try:
-        _refuse_unusable(url.path)
-        # Not in WAL mode yet: what says that the file is ours must be in the file itself from the start.
-        database = SqliteDatabase(url.path, pragmas={"synchronous": "full"}, timeout=BUSY_TIMEOUT_S)
-        with closing(database):
-            create_schema(database)
-            if (mode := database.pragma("journal_mode", "wal")) != "wal":
-                raise CannotOpenDatabase(f"its journal mode is {mode} and cannot be made wal")
-    except (CannotOpenDatabase, PeeweeException, sqlite3.Error, OSError) as error:
-        raise CannotOpenDatabase(f"cannot open database {url.path}: {error}") from error
+    if url.kind == "sqlite":
+        sqlite.prepare(url.address)
+    else:
+        _postgresql().prepare(url.address)
 
 
-def open_store(url: DatabaseURL) -> Store:
-    """Open the database for the running event loop. A file must have been prepared.
+def open_store(url: DatabaseURL, *, connections: int) -> Store:
+    """Open the database for the running event loop; it must have been prepared.
 
-    Raises CannotOpenDatabase.
+    `connections` is how many calls at a time PostgreSQL is to run. Raises CannotOpenDatabase.
     """
+    if url.kind == "sqlite":
+        return sqlite.open_store(url.address)
+    store: Store = _postgresql().PostgresqlStore(url.address, connections)
+    return store
+
+
+def _postgresql() -> ModuleType:
+    """Import what PostgreSQL takes, which is not there for those who use SQLite alone."""
     try:
-        if url.in_memory:
-            return MemoryStore()
-        return SqliteStore(url.path)
-    except (PeeweeException, OSError) as error:
-        raise CannotOpenDatabase(f"cannot open database {url.path}: {error}") from error
-
-
-class MemoryStore:
-    """A database in memory: no disk to wait for, so each call is a transaction on the event loop."""
-
-    def __init__(self) -> None:
-        self._database = SqliteDatabase(MEMORY)
-        create_schema(self._database)
-        self._book = OrderBook(self._database)
-
-    def run(self, call: Callable[[OrderBook], T]) -> T:
-        """Run `call` in one transaction and return its result."""
-        with self._database.atomic():
-            return call(self._book)
-
-    def close(self) -> None:
-        """Close, and so forget, the database."""
-        self._database.close()
-
-
-class SqliteStore:
-    """An SQLite file: reads on the event loop, writes in groups on a thread of their own."""
-
-    def __init__(self, path: str) -> None:
-        pragmas = {"journal_mode": "wal", "synchronous": "full"}
-        self._database = SqliteDatabase(path, pragmas=pragmas, timeout=BUSY_TIMEOUT_S)
-        self._database.connect()
-        self._reader = OrderBook(self._database, read_only=True)
-        self._turn = Turn(f"{path}-lock")
-        self._writer = GroupWriter(self._database, self._turn)
-
-    def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
-        """Try `call` on what is committed; if it has to write, hand it to the writer and return a future."""
-        try:
-            return call(self._reader)
-        except WriteNeeded:
-            return self._writer.submit(call)
-
-    def close(self) -> None:
-        """Commit what was submitted, then close the database."""
-        self._writer.close()
-        # Of processes that close at the same moment, each would leave the WAL for the other to clear away.
-        try:
-            with self._turn:
-                self._database.close()
-        except TimeoutError:
-            self._database.close()
-        self._turn.close()
-
-
-@dataclass(slots=True)
-class Job(Generic[T]):
-    """A call that waits for the writer, and the future of its result."""
-
-    call: Callable[[OrderBook], T]
-    future: "asyncio.Future[T]"
-    result: T | None = None
-    error: Exception | None = None
-
-    def resolve(self) -> None:
-        """Hand the outcome to whoever waits for it, if they still do."""
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
-
-
-class GroupWriter:
-    """A thread that runs calls in the order in which they came, many in one transaction (group commit)."""
-
-    def __init__(self, database: SqliteDatabase, turn: "Turn") -> None:
-        self._database = database
-        self._book = OrderBook(database)
-        self._turn = turn
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._thread = threading.Thread(target=self._work, name="orders-writer", daemon=True)
-        self._thread.start()
-        self._opened.result()
-
-    def submit(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
-        """Queue `call`; return the future of its result, done when the result is on disk."""
-        job = Job(call, self._loop.create_future())
-        self._jobs.put(job)
-        return job.future
-
-    def close(self) -> None:
-        """Commit what is queued and stop the thread."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        try:
-            self._database.connect()
-        except Exception as error:
-            self._opened.set_exception(error)
-            return
-        self._opened.set_result(None)
-        with closing(self._database):
-            while (job := self._jobs.get()) is not None:
-                group = [job]
-                while len(group) < MAX_GROUP and not self._jobs.empty():
-                    job = self._jobs.get()
-                    if job is None:
-                        self._jobs.put(None)
-                        break
-                    group.append(job)
-                self._commit(group)
-                self._loop.call_soon_threadsafe(_resolve, group)
-
-    def _commit(self, group: list[Job[Any]]) -> None:
-        begun = False
-        try:
-            with self._turn, self._database.atomic("IMMEDIATE"):
-                begun = True
-                for job in group:
-                    job.result = job.call(self._book)
-        except Exception as error:
-            if begun and len(group) > 1:
-                # One bad call must not spoil the others: give each a transaction of its own.
-                for job in group:
-                    self._commit([job])
-            else:
-                for job in group:
-                    job.error = error
-
-
-class Turn:
-    """A lock that processes take in turns.
-
-    SQLite alone would keep their transactions apart, but it waits by sleeping longer and longer, which starves one
-    of two busy processes. This lock is tried again soon, and the kernel frees that of a process that was killed.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._file = open(path, "ab")  # noqa: SIM115
-
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"another process has been writing for {BUSY_TIMEOUT_S} s") from None
-            time.sleep(TURN_POLL_S)
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Close the file, which stays for the other processes."""
-        self._file.close()
-
-
-def _resolve(group: list[Job[Any]]) -> None:
-    for job in group:
-        job.resolve()
-
-
-def create_schema(database: SqliteDatabase) -> None:
-    """Create the table in a database that is empty; raise CannotOpenDatabase if it is somebody else's."""
-    # IMMEDIATE lets one of several starting processes in at a time.
-    with database.atomic("IMMEDIATE"):
-        if _is_empty(database.connection()):
-            _create_tables(database)
-            database.pragma("application_id", APPLICATION_ID)
-            database.pragma("user_version", SCHEMA_VERSION)
-        elif lacking := _parts_of_a_new_database() - _parts(database):
-            raise CannotOpenDatabase(f"it lacks {', '.join(sorted(lacking))}")
-
-
-def _create_tables(database: SqliteDatabase) -> None:
-    with AssignedOrder.bind_ctx(database):
-        database.create_tables([AssignedOrder])
-
-
-def _parts(database: SqliteDatabase) -> set[str]:
-    """Return the names of the table's columns and indexes."""
-    columns = database.execute_sql("SELECT 'the column ' || name FROM pragma_table_info('assigned_order')")
-    indexes = database.execute_sql("SELECT 'the index ' || name FROM pragma_index_list('assigned_order')")
-    return {part for (part,) in [*columns, *indexes]}
-
-
-def _parts_of_a_new_database() -> set[str]:
-    with closing(SqliteDatabase(MEMORY)) as database:
-        _create_tables(database)
-        return _parts(database)
-
-
-def _refuse_unusable(path: str) -> None:
-    """Look at the file without touching it; raise CannotOpenDatabase unless it is ours, or empty, or can be made."""
-    file = Path(path)
-    if file.is_dir():
-        raise CannotOpenDatabase("it is a directory")
-    if not file.parent.is_dir():
-        raise CannotOpenDatabase(f"there is no directory {file.parent}")
-    if file.exists() and not file.is_file():
-        raise CannotOpenDatabase("it is not a file")
-    # SQLite opens what it cannot write to for reading, and says so only at the first write.
-    for needed in (file.parent, file):
-        if needed.exists() and not os.access(needed, os.R_OK | os.W_OK):
-            raise CannotOpenDatabase(f"{needed} cannot be read and written")
-    if file.exists():
-        # Even a read-only connection may leave files beside the database, an immutable one does not.
-        with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as connection:
-            _is_empty(connection)
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    """Return whether there is nothing in the database; raise CannotOpenDatabase if what is there is not ours."""
-    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
-        return True
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    if application_id != APPLICATION_ID:
-        raise CannotOpenDatabase("it belongs to another program; choose another file")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
-        raise CannotOpenDatabase(f"it has schema version {version}, this release knows {SCHEMA_VERSION} alone")
-    return False
+        from orders import postgresql
+    except ModuleNotFoundError as error:
+        raise DatabaseURLError(
+            f"PostgreSQL needs {error.name}, which the extra brings: pip install 'orders-service[postgresql]'"
+        ) from None
+    return postgresql

@@ -2,7 +2,9 @@
 
 from enum import StrEnum
 
-from peewee import SQL, Check, Model, TextField
+from peewee import SQL, Check, Database, Field, Model, TextField
+
+SCHEMA_VERSION = 1
 
 
 class ExecutionStatus(StrEnum):
@@ -19,20 +21,32 @@ class ExecutionStatus(StrEnum):
 ACTIVE = SQL("\"execution_status\" IN ('assigned', 'acquired')")
 
 
+class UUIDText(Field):
+    """A UUID, to Python text."""
+
+    field_type = "UUID"
+
+
+class TimeText(Field):
+    """A point in time, to Python text as RFC 3339 has it, in UTC with microseconds and a `Z`."""
+
+    field_type = "TIMESTAMPTZ"
+
+
 class AssignedOrder(Model):
     """An order that was assigned to an executor.
 
-    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). All are
-    text, as answers show them: the id a UUID, times RFC 3339 in UTC with microseconds and a `Z`.
+    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). To Python all are text,
+    as answers show them.
     """
 
-    assigned_order_id = TextField(primary_key=True)
+    assigned_order_id = UUIDText(primary_key=True)
     order_id = TextField()
     executor_id = TextField()
     zone_id = TextField()
     execution_status = TextField(constraints=[Check(f"execution_status IN {tuple(s.value for s in ExecutionStatus)}")])
-    assign_time = TextField()
-    acquire_time = TextField(null=True)
+    assign_time = TimeText()
+    acquire_time = TimeText(null=True)
 
     class Meta:
         table_name = "assigned_order"
@@ -62,3 +76,21 @@ AssignedOrder.add_index(
 )
 
 COLUMNS: tuple[str, ...] = tuple(field.column_name for field in AssignedOrder._meta.sorted_fields)
+INDEXES: tuple[str, ...] = tuple(index._name for index in AssignedOrder._meta.indexes)
+
+
+def create_tables(database: Database) -> None:
+    """Create the table and its indexes in a database that has neither."""
+    with AssignedOrder.bind_ctx(database):
+        database.create_tables([AssignedOrder])
+
+
+def missing_parts(database: Database) -> list[str]:
+    """Return what a database lacks of the table's columns and indexes, each named with its kind."""
+    table = AssignedOrder._meta.table_name
+    columns = {column.name for column in database.get_columns(table)}
+    indexes = {index.name for index in database.get_indexes(table)}
+    return [
+        *(f"the column {column}" for column in COLUMNS if column not in columns),
+        *(f"the index {name}" for name in INDEXES if name not in indexes),
+    ]

@@ -68,6 +68,7 @@ ACQUIRE_ORDER = (
         }
     )
     .where(AssignedOrder.order_id == placeholder("order_id"))
+    .where(AssignedOrder.execution_status == ExecutionStatus.ASSIGNED.value)
 )  # fmt: skip
 
 CANCEL_ACTIVE_ORDER = (

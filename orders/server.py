@@ -18,12 +18,13 @@ from tornado.netutil import bind_sockets
 
 from orders.app import App, check_operations, make_app
 from orders.contract import Contract, ContractError, contract_path, load_contract
-from orders.database import CannotOpenDatabase, open_store, prepare
+from orders.database import open_store, prepare
 from orders.exchange import http_date
 from orders.logs import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
 from orders.operations import OPERATIONS
 from orders.responses import BAD_REQUEST
 from orders.settings import Settings
+from orders.store import CannotOpenDatabase
 from orders.workers import WorkerFailed, Workers
 
 logger = logging.getLogger("orders")
@@ -169,7 +170,7 @@ async def serve(
     with closing(LineWriter(STDERR)) as log:
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
-        with closing(open_store(settings.database)) as store:
+        with closing(open_store(settings.database, connections=settings.database_connections)) as store:
             server = Server(
                 make_app(contract, store, access_log),
                 listeners,
@@ -188,6 +189,7 @@ async def serve(
 
 def run(settings: Settings) -> None:
     """Do what `orders serve` does: serve until a signal says stop. Raises CannotStart."""
+    start_logging(settings.log_level, write_if_possible)
     try:
         contract = load_contract(contract_path())
         check_operations(contract, OPERATIONS)
@@ -204,7 +206,6 @@ def run(settings: Settings) -> None:
         if settings.workers == 1:
             work(announce)
         else:
-            start_logging(settings.log_level, write_if_possible)
             workers = Workers(settings.workers, work, listeners)
             announce()
             workers.watch()

@@ -13,6 +13,7 @@ class Settings:
     port: int
     workers: int
     database: DatabaseURL
+    database_connections: int
     idle_timeout: float
     access_log: bool
     log_level: str

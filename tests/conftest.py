@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orders.contract import Contract, contract_path, load_contract
+from tests.postgresql import PostgreSQL
 from tests.service import Client, Service
 
 
@@ -23,12 +24,35 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-@pytest.fixture(scope="session", params=["1 worker", "2 workers"])
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server, for all tests that do not disturb it."""
+    with PostgreSQL() as postgresql:
+        yield postgresql
+
+
+@pytest.fixture(
+    scope="session",
+    params=["SQLite, 1 worker", "SQLite, 2 workers", "PostgreSQL, 1 worker", "PostgreSQL, 2 workers"],
+)
 def any_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A server with one worker, then one with two."""
-    workers = request.param.split()[0]
-    with Service("--workers", workers, database=tmp_path_factory.mktemp("workers") / "orders.db") as service:
+    """A server on each kind of database, with one worker, then with two."""
+    kind, workers = request.param.split(", ")
+    if kind == "SQLite":
+        database = f"sqlite:///{tmp_path_factory.mktemp('workers')}/orders.db"
+    else:
+        database = request.getfixturevalue("postgresql").create_database()
+    with Service("--workers", workers.split()[0], database=database) as service:
         yield service
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of one kind, then of the other."""
+    if request.param == "SQLite":
+        return f"sqlite:///{tmp_path}/orders.db"
+    url: str = request.getfixturevalue("postgresql").create_database()
+    return url
 
 
 @pytest.fixture

@@ -3,7 +3,12 @@
 import http.client
 import json
 import threading
+from collections.abc import Iterable
+from datetime import datetime
 from urllib.parse import urlencode
+
+from orders.book import rfc3339
+from tests.service import execute
 
 
 class Load:
@@ -57,7 +62,8 @@ class Load:
                     body = response.read()
                     if response.status != 200:
                         self.errors.append(f"{method} {path} {parameters}: {response.status} {body!r}")
-                    elif method == "PUT":
+                        break
+                    if method == "PUT":
                         self.created[order] = executor
                     elif method == "GET":
                         self.acquired[order] = body
@@ -73,3 +79,19 @@ class Load:
                 return
         if connection is not None:
             connection.close()
+
+
+def assert_nothing_is_lost(database: str, loads: Iterable[Load]) -> None:
+    """Check that everything that was answered is in a database, whatever happened since (D13)."""
+    query = "SELECT order_id, executor_id, execution_status, acquire_time FROM assigned_order"
+    rows = {order: (executor, status, time) for order, executor, status, time in execute(database, query)}
+    for load in loads:
+        for order, executor in load.created.items():
+            assert order in rows, f"the assign of {order} was answered and is lost"
+            assert rows[order][0] == executor
+        for order in load.cancelled:
+            assert rows[order][1] == "cancelled", f"the cancel of {order} was answered and is lost"
+        for order, body in load.acquired.items():
+            time = rows[order][2]
+            kept = rfc3339(time) if isinstance(time, datetime) else time
+            assert kept == json.loads(body)["order_profile"]["acquire_time"], f"{order} was acquired: {body!r}"

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psycopg
 
 START_TIMEOUT_S = 20
 
@@ -27,7 +28,7 @@ class Service:
         """Start the server, through the command `wrapper` if there is one, and wait for its readiness line."""
         arguments = ["--port", "0", *options]
         if database is not None:
-            arguments += ["--database", f"sqlite:///{database}"]
+            arguments += ["--database", url_of(database)]
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", "orders", "serve", *arguments],
             stdout=subprocess.PIPE,
@@ -138,9 +139,19 @@ class Ended:
         return f"<{' '.join(self.arguments)}: exit code {self.code}, {self.output!r}, {self.errors!r}>"
 
 
-def execute(database: Path, statement: str) -> list[Any]:
+def url_of(database: Path | str) -> str:
+    """Return the URL of a database that is given as an SQLite file's path, or as a URL already."""
+    return str(database) if "://" in str(database) else f"sqlite:///{database}"
+
+
+def execute(database: Path | str, statement: str) -> list[Any]:
     """Execute a statement on a database, past the server, as another program would; return its rows."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+    url = url_of(database)
+    if url.startswith("postgresql:"):
+        with psycopg.connect(url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
         return connection.execute(statement).fetchall()
 
 

@@ -13,7 +13,7 @@ from orders.cli import parse
 from orders.contract import contract_path
 from orders.database import DatabaseURL
 from tests.service import Service, run_orders
-from tests.test_database import (
+from tests.test_sqlite import (
     make_a_directory_of_its_lock,
     make_directory,
     make_newer_release,
@@ -26,7 +26,7 @@ def test_the_defaults() -> None:
     """Without options, the server listens on loopback, on one port, over a file in the current directory."""
     settings = parse(["serve"], {})
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
-    assert settings.database == DatabaseURL("orders.db")
+    assert settings.database == DatabaseURL("sqlite", "orders.db")
     assert (settings.access_log, settings.log_level) == (True, "info")
 
 
@@ -43,10 +43,10 @@ def test_every_option_is_also_an_environment_variable() -> None:
     }
     settings = parse(["serve"], environment)
     assert (settings.host, settings.port, settings.workers) == ("::1", 1234, 2)
-    assert settings.database == DatabaseURL("/tmp/x.db")
+    assert settings.database == DatabaseURL("sqlite", "/tmp/x.db")
     assert (settings.idle_timeout, settings.access_log, settings.log_level) == (1.5, False, "error")
     settings = parse(["serve", "--port", "99", "--access-log", "--database", "sqlite:///y.db"], environment)
-    assert (settings.port, settings.access_log, settings.database) == (99, True, DatabaseURL("y.db"))
+    assert (settings.port, settings.access_log, settings.database) == (99, True, DatabaseURL("sqlite", "y.db"))
     assert parse(["serve"], {"ORDERS_PORT": ""}).port == 8080
     assert parse(["serve", "--port", "99"], {"ORDERS_PORT": "http"}).port == 99
     assert parse(["serve"], {"ORDERS_LOG_LEVEL": "ERROR"}).log_level == "error"
@@ -78,7 +78,11 @@ def test_the_version_and_the_help() -> None:
         (("serve", "--host", ""), {}, "--host: it is empty"),
         (("serve", "--log-level", "loud"), {}, "--log-level: invalid choice: 'loud'"),
         (("serve", "--database", "orders.db"), {}, "--database: 'orders.db' is not a database URL"),
-        (("serve", "--database", "oracle://x"), {}, "--database: unknown database scheme 'oracle' (known: sqlite)"),
+        (
+            ("serve", "--database", "oracle://x"),
+            {},
+            "--database: unknown database scheme 'oracle' (known: sqlite, postgresql)",
+        ),
         (
             ("serve", "--database", "sqlite:///:memory:", "--workers", "2"),
             {},

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -112,19 +113,21 @@ class Lifecycle(RuleBasedStateMachine):
                 assert message(self.client.acquire(self.prefix + executor)) == NO_ORDERS
 
 
-@pytest.fixture(params=["file", "memory"])
-def lifecycle_client(request: pytest.FixtureRequest, service: Service) -> Iterator[Client]:
-    """A client of a server on a file, then of one in memory."""
-    if request.param == "file":
-        with Client(service.url) as client:
-            yield client
+@pytest.fixture(params=["a file", "memory", "PostgreSQL"])
+def lifecycle_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
+    """A client of a server on each place where orders can be."""
+    if request.param == "a file":
+        database = f"sqlite:///{tmp_path}/orders.db"
+    elif request.param == "memory":
+        database = "sqlite:///:memory:"
     else:
-        with Service("--database", "sqlite:///:memory:") as in_memory, Client(in_memory.url) as client:
-            yield client
+        database = request.getfixturevalue("postgresql").create_database()
+    with Service(database=database) as service, Client(service.url) as client:
+        yield client
 
 
 def test_the_service_agrees_with_a_plain_dictionary(lifecycle_client: Client) -> None:
-    """Over random histories, on a file and in memory, every answer is the model's (D1, D2, D3, D4, D5, D6)."""
+    """Over random histories, every answer is the model's (D1, D2, D3, D4, D5, D6)."""
 
     class OfThisServer(Lifecycle):
         client = lifecycle_client

@@ -29,7 +29,7 @@ OTHER_IDS = {"assigned_order_id": "22222222-2222-2222-2222-222222222222", "order
 @pytest.fixture
 def connection(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection, past Peewee, to a new database."""
-    prepare(DatabaseURL(str(database)))
+    prepare(DatabaseURL.parse(f"sqlite:///{database}"))
     connection = sqlite3.connect(database)
     yield connection
     connection.close()

