@@ -219,10 +219,11 @@ class BoundedDatabase(PostgresqlDatabase):
     """Peewee's view of one such connection."""
 
     def __init__(self, conninfo: str) -> None:
-        super().__init__(conninfo, prefer_psycopg3=True, thread_safe=False)
+        super().__init__(conninfo, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
 
     def connect_until(self, deadline: float) -> None:
         """Connect, unless that was done before, and wait for no answer beyond `deadline` until the next such call."""
+        self._deadline = deadline
         self.connect(reuse_if_open=True)
         self._connection.deadline = deadline
 
@@ -233,7 +234,7 @@ class BoundedDatabase(PostgresqlDatabase):
     def _connect(self) -> BoundedConnection:
         self._connection = BoundedConnection.connect(self.database, autocommit=True, context=ADAPTERS)
         try:
-            self._connection.deadline = time.monotonic() + ANSWER_TIMEOUT_S
+            self._connection.deadline = self._deadline
             self._connection.execute(SET_UP_SESSION, (f"{ANSWER_TIMEOUT_S}s",))
         except psycopg.Error:
             self._connection.close()

@@ -1,0 +1,519 @@
+"""PostgreSQL: opening a database, collisions with other sessions, and connections that are lost."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from orders import postgresql as store_module
+from orders.book import OrderBook
+from orders.database import DatabaseURL, prepare
+from orders.models import COLUMNS, SCHEMA_VERSION
+from orders.postgresql import BoundedDatabase, Session, parse
+from orders.store import CannotOpenDatabase
+from tests.postgresql import PostgreSQL
+from tests.service import (
+    ACQUIRED,
+    ALREADY_EXISTS,
+    CANCELED,
+    CREATED,
+    Client,
+    Service,
+    execute,
+    message,
+    run_orders,
+)
+
+BOUND_S = 15
+
+
+@pytest.fixture
+def database(postgresql: PostgreSQL) -> str:
+    """The URL of a database that is empty."""
+    return postgresql.create_database()
+
+
+@pytest.fixture
+def prepared(database: str) -> str:
+    """The URL of a database with our tables."""
+    prepare(DatabaseURL.parse(database))
+    return database
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """A server that the test may disturb."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@contextmanager
+def session(url: str) -> Iterator[Callable[[Callable[[OrderBook], Any]], Any]]:
+    """Give a function that runs a call as a thread of the store does."""
+    opened = Session(DatabaseURL.parse(url).address)
+    try:
+        yield lambda call: opened.run(call, time.monotonic() + store_module.ANSWER_TIMEOUT_S)
+    finally:
+        opened.close()
+
+
+class InTheMeantime:
+    """A call that is under way on a thread, held up by another session."""
+
+    def __init__(self, url: str, call: Callable[[OrderBook], Any]) -> None:
+        """Start the call and wait until it waits for a lock."""
+        self._outcome: Any = None
+        self._url = url
+        self._call = call
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        deadline = time.monotonic() + BOUND_S
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        while execute(url, waiting) == [(0,)]:
+            assert time.monotonic() < deadline and self._thread.is_alive(), f"it did not wait: {self._outcome!r}"
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        try:
+            with session(self._url) as run:
+                self._outcome = run(self._call)
+        except Exception as error:
+            self._outcome = error
+
+    def outcome(self) -> Any:
+        """Return what the call came to, or its error."""
+        self._thread.join(BOUND_S)
+        assert not self._thread.is_alive(), "it is still waiting"
+        return self._outcome
+
+
+@pytest.fixture
+def other(prepared: str) -> Iterator[psycopg.Connection[Any]]:
+    """Another session, in a transaction, on the prepared database."""
+    with psycopg.connect(prepared) as connection:
+        connection.execute("SET deadlock_timeout = '10s'")
+        yield connection
+
+
+def insert(connection: psycopg.Connection[Any], order: str, executor: str) -> None:
+    """Insert an assigned order, as another server would."""
+    connection.execute(
+        "INSERT INTO assigned_order (assigned_order_id, order_id, executor_id, zone_id, execution_status, assign_time)"
+        " VALUES (gen_random_uuid(), %s, %s, 'zone', 'assigned', now())",
+        (order, executor),
+    )
+
+
+def status_of(url: str, order: str) -> str:
+    """Return the status of an order."""
+    ((status,),) = execute(url, f"SELECT execution_status FROM assigned_order WHERE order_id = '{order}'")
+    return str(status)
+
+
+# The URL
+
+
+def test_a_url_keeps_all_of_its_options() -> None:
+    """What the URL says reaches libpq; what it leaves out gets our defaults, and the encoding is ours in any case."""
+    options = (
+        "?sslmode=require&connect_timeout=7&application_name=x&options=-csearch_path%3Dother&client_encoding=LATIN1"
+    )
+    said = conninfo_to_dict(parse(f"postgresql://user:secret@db.example:5433/orders{options}"))
+    assert (said["user"], said["password"], said["host"], said["port"]) == ("user", "secret", "db.example", "5433")
+    assert (said["dbname"], said["sslmode"], said["options"]) == ("orders", "require", "-csearch_path=other")
+    assert (said["connect_timeout"], said["application_name"]) == ("7", "x")
+    assert (said["client_encoding"], said["keepalives_idle"]) == ("UTF8", "30")
+    assert "target_session_attrs" not in said
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several hosts are one primary and its standbys, unless the URL or libpq's variable says otherwise."""
+    assert conninfo_to_dict(parse("postgresql://a,b/orders"))["target_session_attrs"] == "read-write"
+    assert conninfo_to_dict(parse("postgresql://a,b/orders?target_session_attrs=any"))["target_session_attrs"] == "any"
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "primary")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "9")
+    said = conninfo_to_dict(parse("postgresql://a,b/orders"))
+    assert said.keys().isdisjoint({"target_session_attrs", "connect_timeout"})
+
+
+# The schema
+
+
+def test_columns_have_the_types_of_what_they_hold(prepared: str) -> None:
+    """Times are `timestamptz`, the id is a UUID, and the columns stand in the order of the profile (D6)."""
+    query = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'assigned_order'"
+    columns = execute(prepared, f"{query} ORDER BY ordinal_position")
+    assert [name for name, _ in columns] == list(COLUMNS)
+    types = dict(columns)
+    assert types["assign_time"] == types["acquire_time"] == "timestamp with time zone"
+    assert types["assigned_order_id"] == "uuid"
+
+
+def test_many_processes_may_create_the_schema_at_once(database: str) -> None:
+    """Of several that start together on an empty database, all come up, and the version is recorded once."""
+    code = "import sys; from orders.database import *; prepare(DatabaseURL.parse(sys.argv[1]))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, database], stderr=subprocess.PIPE, text=True) for _ in range(8)
+    ]
+    outcomes = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+    assert outcomes == [("", 0)] * 8
+    assert execute(database, "SELECT version FROM orders_schema_version") == [(SCHEMA_VERSION,)]
+
+
+FOREIGN = "CREATE TABLE assigned_order (something TEXT)"
+NEWER = f"UPDATE orders_schema_version SET version = {SCHEMA_VERSION + 1}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [
+        (NEWER, f"it has schema version {SCHEMA_VERSION + 1}, this release knows {SCHEMA_VERSION} alone"),
+        ("DELETE FROM orders_schema_version", "it has schema version none"),
+        ("DROP INDEX assigned_order_active_executor", "it lacks the index assigned_order_active_executor"),
+        ("ALTER TABLE assigned_order RENAME COLUMN zone_id TO zone", "it lacks the column zone_id"),
+        ("DROP TABLE orders_schema_version", "its table assigned_order belongs to another program"),
+        ("ALTER DATABASE {name} SET default_transaction_read_only = on", "it is read-only"),
+        ("ALTER DATABASE {name} SET search_path = nowhere", "its search_path names no schema that is there"),
+    ],
+)
+def test_a_database_that_is_not_ours_is_refused(prepared: str, statement: str, complaint: str) -> None:
+    """A newer, foreign, broken or read-only database is named in one line, and the server does not start."""
+    execute(prepared, statement.format(name=prepared.rpartition("/")[2]))
+    ended = run_orders("serve", "--port", "0", "--database", prepared)
+    assert ended.code == 1, ended
+    assert ended.errors.count("\n") == 1 and complaint in ended.errors, ended
+
+
+def test_a_foreign_table_is_left_alone(database: str) -> None:
+    """A table of our name that somebody else made is refused, and nothing is put beside it."""
+    execute(database, FOREIGN)
+    with pytest.raises(CannotOpenDatabase, match="belongs to another program"):
+        prepare(DatabaseURL.parse(database))
+    assert execute(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("assigned_order",)]
+
+
+def test_another_encoding_is_refused(postgresql: PostgreSQL) -> None:
+    """A database that cannot hold every character (D7) is refused."""
+    url = postgresql.create_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(CannotOpenDatabase, match="its encoding is LATIN1, not UTF8"):
+        prepare(DatabaseURL.parse(url))
+
+
+def test_a_user_who_may_not_write_is_refused(postgresql: PostgreSQL, prepared: str) -> None:
+    """Privileges that are missing are found at the start, not at the first write."""
+    name = prepared.rpartition("/")[2]
+    postgresql.execute(f"CREATE ROLE reader_{name} LOGIN")
+    execute(prepared, f"GRANT SELECT ON assigned_order, orders_schema_version TO reader_{name}")
+    with pytest.raises(CannotOpenDatabase, match="lacks the privilege INSERT on the table assigned_order"):
+        prepare(DatabaseURL.parse(prepared.replace("orders@", f"reader_{name}@")))
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("postgresql://orders:hush@127.0.0.1:{port}/nowhere", 'database "nowhere" does not exist'),
+        ("postgresql://orders:hush@127.0.0.1:1/orders", "Connection refused"),
+        ("postgresql://orders:hush@127.0.0.1:{port}/orders?sslmode=require", "server does not support SSL"),
+        ("postgresql://orders:hush@127.0.0.1:x/orders", "invalid"),
+    ],
+)
+def test_a_database_out_of_reach_is_one_line(postgresql: PostgreSQL, url: str, complaint: str) -> None:
+    """What keeps the server from its database is said in one line, without the password; the exit code is 1."""
+    ended = run_orders("serve", "--port", "0", "--database", url.format(port=postgresql.port))
+    assert ended.code == 1, ended
+    assert ended.errors.count("\n") == 1 and complaint in ended.errors and "hush" not in ended.errors, ended
+
+
+def test_a_server_that_does_not_wait_for_its_disk_is_warned_about() -> None:
+    """With fsync off, nothing that this service does makes an answer durable (D13), and the log says so."""
+    with PostgreSQL(options=["fsync=off"]) as careless, Service(database=careless.url) as service:
+        assert service.stop() == 0
+        assert "fsync is off" in service.log()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("-c synchronous_commit=off", ("on", "5s")),
+        ("-c synchronous_commit=remote_apply -c statement_timeout=700ms", ("remote_apply", "700ms")),
+        ("-c datestyle=German -c timezone=Asia/Tokyo", ("on", "5s")),
+    ],
+)
+def test_commits_wait_for_the_disk_whatever_the_settings_are(
+    prepared: str, options: str, expected: tuple[str, str]
+) -> None:
+    """A commit that would not wait for the disk is made to (D13); the other settings are left, and times are UTC."""
+    url = f"{prepared}?options={options.replace(' ', '%20').replace('=', '%3D')}"
+    database = BoundedDatabase(DatabaseURL.parse(url).address)
+    database.connect_until(time.monotonic() + BOUND_S)
+    query = "SELECT current_setting('synchronous_commit'), current_setting('statement_timeout')"
+    assert database.execute_sql(query).fetchone() == expected  # type: ignore[no-untyped-call]
+    book = OrderBook(database)
+    book.assign("order", "executor", "zone")
+    profile = book.acquire("executor")
+    database.close()
+    assert profile is not None
+    ((stored,),) = execute(
+        prepared,
+        "SELECT to_char(assign_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM assigned_order",
+    )
+    assert profile["assign_time"] == stored
+
+
+# Collisions
+
+
+def test_an_assign_of_an_order_that_another_session_has_just_assigned(
+    prepared: str, other: psycopg.Connection[Any]
+) -> None:
+    """The loser of a race for an order finds it known, and has changed nothing (D3, D12)."""
+    with session(prepared) as run:
+        run(lambda book: book.assign("mine", "executor", "zone"))
+    insert(other, "order", "winner")
+    call = InTheMeantime(prepared, lambda book: book.assign("order", "executor", "zone"))
+    other.commit()
+    assert call.outcome() is False
+    assert status_of(prepared, "mine") == "assigned"
+
+
+def test_an_assign_to_an_executor_to_whom_another_session_has_just_assigned(
+    prepared: str, other: psycopg.Connection[Any]
+) -> None:
+    """Of two assigns to one executor, the later one completes the earlier one's order (D2, D12)."""
+    insert(other, "earlier", "executor")
+    call = InTheMeantime(prepared, lambda book: book.assign("later", "executor", "zone"))
+    other.commit()
+    assert call.outcome() is True
+    assert (status_of(prepared, "earlier"), status_of(prepared, "later")) == ("completed", "assigned")
+
+
+@pytest.mark.parametrize("status", ["cancelled", "completed"])
+def test_an_acquire_of_an_order_that_ends_meanwhile(prepared: str, other: psycopg.Connection[Any], status: str) -> None:
+    """An order that another session ends between the read and the write does not become active again (D5)."""
+    with session(prepared) as run:
+        run(lambda book: book.assign("order", "executor", "zone"))
+    other.execute(f"UPDATE assigned_order SET execution_status = '{status}'".encode())
+    call = InTheMeantime(prepared, lambda book: book.acquire("executor"))
+    other.commit()
+    assert call.outcome() is None
+    assert status_of(prepared, "order") == status
+
+
+def test_two_acquires_at_once_have_one_acquire_time(prepared: str, other: psycopg.Connection[Any]) -> None:
+    """The second of two first acquires returns the time of the first (D4, D12)."""
+    with session(prepared) as run:
+        run(lambda book: book.assign("order", "executor", "zone"))
+    other.execute("UPDATE assigned_order SET execution_status = 'acquired', acquire_time = '2030-01-02T03:04:05.6Z'")
+    call = InTheMeantime(prepared, lambda book: book.acquire("executor"))
+    other.commit()
+    assert call.outcome()["acquire_time"] == "2030-01-02T03:04:05.600000Z"
+
+
+def test_a_cancel_of_an_order_that_is_cancelled_meanwhile(prepared: str, other: psycopg.Connection[Any]) -> None:
+    """Of two cancels at once, the second is told that there was nothing to cancel (D12)."""
+    with session(prepared) as run:
+        run(lambda book: book.assign("order", "executor", "zone"))
+    other.execute("UPDATE assigned_order SET execution_status = 'cancelled'")
+    call = InTheMeantime(prepared, lambda book: book.cancel("order"))
+    other.commit()
+    assert call.outcome() is False
+
+
+def test_a_deadlock_is_survived(prepared: str, other: psycopg.Connection[Any]) -> None:
+    """The victim of a deadlock is run again, and its client hears nothing of it (D12)."""
+    with session(prepared) as run:
+        run(lambda book: book.assign("held", "executor", "zone"))
+    insert(other, "order", "winner")
+    url = f"{prepared}?options=-c%20deadlock_timeout%3D100ms"
+    call = InTheMeantime(url, lambda book: book.assign("order", "executor", "zone"))
+    # The call holds the row of "held" and waits for "order"; this waits for the row of "held".
+    other.execute("UPDATE assigned_order SET zone_id = 'other' WHERE order_id = 'held'")
+    other.commit()
+    assert call.outcome() is False
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    deadline = time.monotonic() + BOUND_S
+    while execute(prepared, deadlocks) == [(0,)]:
+        assert time.monotonic() < deadline, "there was no deadlock"
+        time.sleep(0.1)
+
+
+def test_a_serialization_failure_is_survived(prepared: str, other: psycopg.Connection[Any]) -> None:
+    """Under a stricter isolation level, the transaction that has to give way is run again (D12)."""
+    with session(prepared) as run:
+        run(lambda book: book.assign("order", "executor", "zone"))
+    other.execute("UPDATE assigned_order SET zone_id = 'other'")
+    url = f"{prepared}?options=-c%20default_transaction_isolation%3Dserializable"
+    call = InTheMeantime(url, lambda book: book.cancel("order"))
+    other.commit()
+    assert call.outcome() is True
+    assert status_of(prepared, "order") == "cancelled"
+
+
+def test_a_lock_that_is_never_released_costs_a_bounded_time(
+    prepared: str, other: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that cannot get its lock fails in the end, and holds nothing itself afterwards."""
+    monkeypatch.setattr(store_module, "ANSWER_TIMEOUT_S", 0.5)
+    insert(other, "order", "winner")
+    call = InTheMeantime(prepared, lambda book: book.assign("order", "executor", "zone"))
+    assert isinstance(call.outcome(), Exception)
+    other.rollback()
+    with session(prepared) as run:
+        assert run(lambda book: book.assign("order", "executor", "zone")) is True
+
+
+# Connections
+
+
+def end_sessions(postgresql: PostgreSQL, database: str) -> None:
+    """End all sessions of a database."""
+    name = database.rpartition("/")[2]
+    postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'", "postgres")
+
+
+def test_a_connection_that_was_cut_is_replaced(postgresql: PostgreSQL, prepared: str) -> None:
+    """Connections that the server ends cost no client an error."""
+    with Service("--workers", "2", database=prepared) as service, Client(service.url) as client:
+        for n in range(50):
+            assert message(client.assign(f"order-{n}", "executor")) == CREATED
+            if n % 10 == 0:
+                end_sessions(postgresql, prepared)
+        assert client.acquire("executor").json()["order_profile"]["order_id"] == "order-49"
+
+
+def test_the_service_is_back_when_its_database_is(own_postgresql: PostgreSQL) -> None:
+    """Without a database there are 500s and /health is 503; both end without a restart of the service."""
+    with Service(database=own_postgresql.url) as service, Client(service.url) as client:
+        client.assign("order", "executor")
+        for down, up in (
+            (own_postgresql.stop, own_postgresql.start),
+            (own_postgresql.kill, own_postgresql.start),
+            (lambda: own_postgresql.signal(signal.SIGSTOP), lambda: own_postgresql.signal(signal.SIGCONT)),
+        ):
+            down()
+            begun = time.monotonic()
+            answers = [client.http.get("/health"), client.acquire("executor"), client.assign("new", "executor")]
+            assert [answer.status_code for answer in answers] == [503, 500, 500], [answer.text for answer in answers]
+            assert message(answers[1]) == message(answers[2]) == "Unknown error"
+            assert time.monotonic() - begun < 3 * BOUND_S
+            up()
+            assert client.http.get("/health").json() == {"status": "ok"}
+            assert message(client.acquire("executor")) == ACQUIRED
+        assert service.stop() == 0, service.log()
+
+
+def test_a_stuck_database_does_not_pile_up_requests(own_postgresql: PostgreSQL) -> None:
+    """Many more requests than connections are all answered in a bounded time while the database hangs."""
+    options = ("--database-connections", "2")
+    with Service(*options, database=own_postgresql.url) as service:
+        own_postgresql.signal(signal.SIGSTOP)
+        statuses: list[int] = []
+
+        def acquire() -> None:
+            with Client(service.url) as client:
+                statuses.append(client.acquire("executor").status_code)
+
+        threads = [threading.Thread(target=acquire) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(BOUND_S)
+        assert statuses == [500] * 20
+        own_postgresql.signal(signal.SIGCONT)
+        with Client(service.url) as client:
+            assert client.acquire("executor").status_code == 200
+
+
+def test_a_read_only_database_refuses_writes_alone(postgresql: PostgreSQL, prepared: str) -> None:
+    """While the database takes no writes, what needs none is answered; then all is as before."""
+    alter = f"ALTER DATABASE {prepared.rpartition('/')[2]}"
+    with Service(database=prepared) as service, Client(service.url) as client:
+        client.assign("order", "executor")
+        profile = client.acquire("executor").content
+        postgresql.execute(f"{alter} SET default_transaction_read_only = on", "postgres")
+        end_sessions(postgresql, prepared)
+        for answer in (client.assign("new", "executor"), client.cancel("order")):
+            assert (answer.status_code, message(answer)) == (500, "Unknown error")
+        assert client.acquire("executor").content == profile
+        assert message(client.assign("order", "executor")) == ALREADY_EXISTS
+        postgresql.execute(f"{alter} RESET default_transaction_read_only", "postgres")
+        end_sessions(postgresql, prepared)
+        assert message(client.cancel("order")) == CANCELED
+        assert message(client.assign("new", "executor")) == CREATED
+        service.stop()
+        assert "in a read-only transaction" in service.log()
+
+
+def test_a_commit_that_nobody_knows_of_is_an_error(own_postgresql: PostgreSQL) -> None:
+    """If the connection breaks during the commit, the answer is 500, and the repeat finds out what happened (D3)."""
+    with Service(database=own_postgresql.url) as service, Client(service.url) as client:
+        client.assign("before", "executor")
+        # There is no such standby: commits wait for it.
+        own_postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        own_postgresql.execute("SELECT pg_reload_conf()")
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(client.assign("order", "executor")))
+        thread.start()
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        deadline = time.monotonic() + BOUND_S
+        while not (pids := own_postgresql.execute(waiting)):
+            assert time.monotonic() < deadline, "the commit does not wait"
+        own_postgresql.execute(f"SELECT pg_terminate_backend({pids[0][0]})")
+        thread.join(BOUND_S)
+        assert [(answer.status_code, message(answer)) for answer in answers] == [(500, "Unknown error")]
+        assert message(client.assign("order", "executor")) == ALREADY_EXISTS
+
+
+def test_an_error_in_a_call_is_undone(prepared: str) -> None:
+    """A call that fails after a write has written nothing, and the connection is fit for the next call."""
+
+    def fail(book: OrderBook) -> None:
+        book.assign("order", "executor", "zone")
+        raise RuntimeError("after the write")
+
+    with session(prepared) as run:
+        with pytest.raises(RuntimeError):
+            run(fail)
+        assert run(lambda book: book.cancel("order")) is False
+        assert run(lambda book: book.assign("order", "executor", "zone")) is True
+
+
+def test_closing_runs_what_was_queued(prepared: str) -> None:
+    """A store that is closed at once still does what it had accepted, and leaves no connection."""
+
+    async def submit() -> None:
+        store = store_module.PostgresqlStore(DatabaseURL.parse(prepared).address, 3)
+        for n in range(30):
+            store.run(lambda book, n=n: book.assign(f"order-{n}", f"executor-{n}", "zone"))  # type: ignore[misc]
+        store.close()
+
+    asyncio.run(submit())
+    assert execute(prepared, "SELECT count(*) FROM assigned_order") == [(30,)]
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orders'"
+    )
+    deadline = time.monotonic() + BOUND_S
+    while execute(prepared, sessions) != [(0,)]:
+        assert time.monotonic() < deadline, "connections are left"
+
+
+def test_without_the_driver_the_extra_is_named() -> None:
+    """Whoever installed the server alone is told what PostgreSQL takes."""
+    code = (
+        "import sys; sys.modules['psycopg'] = None; from orders.cli import main;"
+        " sys.exit(main(['serve', '--port', '0', '--database', 'postgresql://x/y']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=BOUND_S)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended
+    assert "pip install 'orders-service[postgresql]'" in ended.stderr, ended
