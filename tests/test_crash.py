@@ -5,7 +5,8 @@ import time
 import pytest
 
 from tests.load import Load, assert_nothing_is_lost
-from tests.service import NO_ORDERS, Client, Service, execute, message, not_active
+from tests.postgresql import PostgreSQL
+from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message, not_active
 
 CRASHES = 4
 
@@ -36,3 +37,24 @@ def test_what_was_answered_survives_kill_9(any_database: str, workers: str) -> N
                 order = response.json()["order_profile"]["order_id"]
                 assert order not in last.cancelled
                 assert last.acquired.get(order, response.content) == response.content
+
+
+def test_what_was_answered_survives_a_crash_of_postgresql() -> None:
+    """The database is killed under load, several times; the service goes on with it, and has lost nothing (D13)."""
+    with PostgreSQL() as postgresql, Service("--workers", "2", database=postgresql.url) as service:
+        loads = []
+        for crash in range(CRASHES):
+            load = Load(service.address, f"crash-{crash}")
+            time.sleep(0.7)
+            postgresql.kill()
+            time.sleep(0.2)
+            postgresql.start()
+            time.sleep(0.3)
+            load.stop()
+            loads.append(load)
+            assert not load.lost, load.lost
+            assert all('500 b\'{"message": "Unknown error"}\'' in error for error in load.errors), load.errors[:3]
+            assert len(load.created) > 20, "there was no load to speak of"
+        assert_nothing_is_lost(postgresql.url, loads)
+        with Client(service.url) as client:
+            assert message(client.assign("afterwards", "executor")) == CREATED

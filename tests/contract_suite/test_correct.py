@@ -8,18 +8,29 @@ import pytest
 
 from tests.contract_suite.suite import run_suite
 from tests.faulty.service import Server
+from tests.postgresql import PostgreSQL
 from tests.service import Service
 
 
-@pytest.fixture(params=["orders serve", "orders serve --workers 2", "the independent implementation"])
+@pytest.fixture(
+    params=[
+        "orders serve",
+        "orders serve --workers 2",
+        "orders serve on PostgreSQL",
+        "orders serve --workers 2 on PostgreSQL",
+        "the independent implementation",
+    ]
+)
 def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a correct server, one after the other."""
     with ExitStack() as stack:
         if request.param == "the independent implementation":
             yield stack.enter_context(Server()).url
         else:
-            options = request.param.removeprefix("orders serve").split()
-            yield stack.enter_context(Service(*options, "--no-access-log", database=tmp_path / "orders.db")).url
+            command, _, database = request.param.partition(" on ")
+            options = command.removeprefix("orders serve").split()
+            url = stack.enter_context(PostgreSQL()).url if database else f"sqlite:///{tmp_path}/orders.db"
+            yield stack.enter_context(Service(*options, "--no-access-log", database=url)).url
 
 
 @pytest.mark.timeout(420)

@@ -1,0 +1,93 @@
+"""A disk that is full: errors while it is, nothing half-written, and all as before once there is room."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.load import Load, assert_nothing_is_lost
+from tests.postgresql import NOBODY, PostgreSQL
+from tests.service import CANCELED, CREATED, Client, Service, execute, message
+
+SIZE = 16 * 1024 * 1024
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system with little room."""
+    # Not pytest's own directory: PostgreSQL runs as a user who cannot enter that.
+    with tempfile.TemporaryDirectory(prefix="orders-disk-") as directory:
+        os.chmod(directory, 0o755)
+        disk = Path(directory) / "disk"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "tmpfs", disk], check=True)
+        yield disk
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Leave no room on a disk, for a while."""
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        for size in (65536, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    yield
+    filler.unlink()
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def database(request: pytest.FixtureRequest, small_disk: Path) -> Iterator[str]:
+    """The URL of a database on the small disk."""
+    if request.param == "SQLite":
+        yield f"sqlite:///{small_disk}/orders.db"
+        return
+    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+    tablespace = small_disk / "tablespace"
+    tablespace.mkdir()
+    os.chown(tablespace, NOBODY, NOBODY)
+    postgresql.execute(f"CREATE TABLESPACE small LOCATION '{tablespace}'", "postgres")
+    url = postgresql.create_database("TABLESPACE small")
+    yield url
+    postgresql.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)", "postgres")
+    postgresql.execute("DROP TABLESPACE small", "postgres")
+
+
+def test_a_full_disk_costs_errors_and_no_order(database: str, small_disk: Path) -> None:
+    """While there is no room, assigns are answered 500 and leave nothing behind; then all is as before (D3, D13)."""
+    with Service("--workers", "2", database=database) as service, Client(service.url) as client:
+        assert message(client.assign("before", "executor")) == CREATED
+        load = Load(service.address, "load")
+        with filled(small_disk):
+            refused = None
+            for number in range(20000):
+                answer = client.assign(f"order-{number}", f"executor-{number}", "z" * 255)
+                if answer.status_code == 500:
+                    refused = number
+                    break
+            load.stop()
+            assert refused is not None, "there was room all the time"
+            assert message(answer) == "Unknown error"
+            held = client.acquire("executor")
+            assert held.status_code in (200, 500), held.text
+            stored = execute(database, f"SELECT count(*) FROM assigned_order WHERE order_id = 'order-{refused}'")
+            assert stored == [(0,)], "a refused assign left its order behind"
+        assert message(client.assign(f"order-{refused}", f"executor-{refused}")) == CREATED
+        assert message(client.cancel("before")) == CANCELED
+        assert client.http.get("/health").json() == {"status": "ok"}
+        assert service.stop() == 0
+        assert "internal error" in service.log()
+    assert all('500 b\'{"message": "Unknown error"}\'' in error for error in load.errors), load.errors[:3]
+    assert_nothing_is_lost(database, [load])
+    with Service(database=database) as service, Client(service.url) as client:
+        assert client.acquire(f"executor-{refused}").json()["order_profile"]["order_id"] == f"order-{refused}"

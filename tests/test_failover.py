@@ -1,0 +1,87 @@
+"""A primary that dies under load, and the standby that takes over: PostgreSQL's own replication, our reconnecting."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.load import Load, assert_nothing_is_lost
+from tests.postgresql import PostgreSQL
+from tests.service import ACQUIRED, CREATED, Client, Service, execute, message, run_orders
+
+BOUND_S = 30
+ROUNDS = 2
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[PostgreSQL, PostgreSQL]]:
+    """A primary, and a standby for which every commit waits."""
+    with PostgreSQL() as primary, PostgreSQL(copy_of=primary) as standby:
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+        primary.execute("SELECT pg_reload_conf()")
+        wait_for_standby(primary)
+        yield primary, standby
+
+
+def wait_for_standby(primary: PostgreSQL) -> None:
+    """Wait until commits wait for the standby."""
+    deadline = time.monotonic() + BOUND_S
+    while primary.execute("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+        assert time.monotonic() < deadline, "there is no synchronous standby"
+        time.sleep(0.05)
+
+
+def wait_until_it_goes_on(*services: Service) -> None:
+    """Wait until each server takes orders again."""
+    deadline = time.monotonic() + BOUND_S
+    for number, service in enumerate(services):
+        with Client(service.url) as client:
+            while (answer := client.assign(f"after-{number}-{time.monotonic()}", f"after-{number}")).status_code == 500:
+                assert time.monotonic() < deadline, service.log()
+                time.sleep(0.05)
+            assert message(answer) == CREATED
+            assert message(client.acquire(f"after-{number}")) == ACQUIRED
+            assert client.http.get("/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_a_standby_takes_over_and_nothing_that_was_answered_is_lost(
+    pair: tuple[PostgreSQL, PostgreSQL], round_number: int
+) -> None:
+    """The primary is killed under load through two servers; they go on with the promoted standby (D12, D13)."""
+    primary, standby = pair
+    url = f"postgresql://orders@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/orders"
+    with Service("--workers", "2", database=url) as one, Service(database=url) as other:
+        loads = [Load(service.address, f"load-{number}", clients=4) for number, service in enumerate((one, other))]
+        time.sleep(1.5)
+        primary.kill()
+        time.sleep(0.5)
+        answered_before = sum(len(load.created) for load in loads)
+        standby.promote()
+        # The new primary follows the settings of the old one, and would wait for a standby that is not there.
+        standby.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        standby.execute("SELECT pg_reload_conf()")
+        wait_until_it_goes_on(one, other)
+        time.sleep(1)
+        for load in loads:
+            load.stop()
+        assert answered_before > 50, "there was no load to speak of"
+        assert sum(len(load.created) for load in loads) > answered_before + 50, "the service did not go on"
+        for load in loads:
+            assert not load.lost, load.lost
+            assert all('500 b\'{"message": "Unknown error"}\'' in error for error in load.errors), load.errors
+        assert_nothing_is_lost(standby.url, loads)
+        active = "SELECT count(*), count(DISTINCT executor_id) FROM assigned_order"
+        ((rows, executors),) = execute(standby.url, f"{active} WHERE execution_status IN ('assigned', 'acquired')")
+        assert rows == executors, "an executor has two active orders"
+        assert one.stop() == other.stop() == 0
+
+
+def test_a_server_starts_on_the_host_that_takes_writes(pair: tuple[PostgreSQL, PostgreSQL]) -> None:
+    """With the standby named first, the primary is found all the same; a standby alone is refused."""
+    primary, standby = pair
+    url = f"postgresql://orders@127.0.0.1:{standby.port},127.0.0.1:{primary.port}/orders"
+    with Service(database=url) as service, Client(service.url) as client:
+        assert message(client.assign("order", "executor")) == CREATED
+    ended = run_orders("serve", "--port", "0", "--database", standby.url)
+    assert ended.code == 1 and "it is read-only" in ended.errors, ended
