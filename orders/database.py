@@ -2,8 +2,8 @@
 
                         SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
     what only reads     at once, on the event loop               one statement, on a thread
-    what writes         on one thread, many calls in one         on a thread, a call in one transaction
-                        transaction: one wait for the disk
+    what writes         many calls in one transaction, whose     on a thread, a call in one transaction
+                        commit is waited for on a thread
     collisions          none: writers take turns                 decided by the unique indexes and the conditions
                                                                  of the writes; the losing call is run again
 

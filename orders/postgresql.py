@@ -126,7 +126,7 @@ class PostgresqlStore:
         self._jobs.put(job)
         return job.future
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Run what is queued, and close the connections."""
         for _ in self._threads:
             self._jobs.put(None)

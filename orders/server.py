@@ -170,7 +170,8 @@ async def serve(
     with closing(LineWriter(STDERR)) as log:
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
-        with closing(open_store(settings.database, connections=settings.database_connections)) as store:
+        store = open_store(settings.database, connections=settings.database_connections)
+        try:
             server = Server(
                 make_app(contract, store, access_log),
                 listeners,
@@ -181,6 +182,8 @@ async def serve(
             on_ready()
             await stopping.wait()
             await server.stop()
+        finally:
+            await store.close()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         # The loop would leave the signals to kill the process, which a second one should not.
         loop.remove_signal_handler(signal_number)

@@ -1,20 +1,19 @@
 """Orders in an SQLite file, or in memory: for one host, and as many processes as it has cores.
 
-Reads take microseconds, so they run on the event loop itself. Writes wait for the disk, so they go to one
-writer thread, which puts all the calls that are waiting into one transaction and answers them after its commit:
-one wait for the disk serves many clients.
+Statements take microseconds, so they run on the event loop itself. What waits is done on a thread: for other processes
+that write, and for the disk at a commit. All the calls that gather meanwhile become the next transaction, and are
+answered after its commit: one wait for the disk serves many clients.
 """
 
 import asyncio
-import concurrent.futures
 import fcntl
 import os
-import queue
 import sqlite3
-import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -46,7 +45,7 @@ def prepare(path: str) -> None:
     try:
         _refuse_unusable(path)
         # Not in WAL mode yet: what says that the file is ours must be in the file itself from the start.
-        database = database_of(path, synchronous="full")
+        database = database_of(path)
         with closing(database):
             create_schema(database)
             if (mode := database.pragma("journal_mode", "wal")) != "wal":
@@ -63,10 +62,11 @@ def open_store(path: str) -> Store:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
 
 
-def database_of(path: str, **pragmas: str) -> SqliteDatabase:
-    """Return the database at a path, whose connections are set up with `pragmas`."""
+def database_of(path: str, **options: Any) -> SqliteDatabase:
+    """Return the database at a path, every commit to which waits for the disk; `options` are Peewee's."""
     # Times are text, which SQLite has no better type for.
-    return SqliteDatabase(path, pragmas=pragmas, timeout=BUSY_TIMEOUT_S, field_types={"TIMESTAMPTZ": "TEXT"})
+    settings = {"timeout": BUSY_TIMEOUT_S, "field_types": {"TIMESTAMPTZ": "TEXT"}, **options}
+    return SqliteDatabase(path, pragmas={"synchronous": "full"}, **settings)
 
 
 class WriteNeeded(Exception):
@@ -90,20 +90,19 @@ class MemoryStore:
         with self._database.atomic():
             return call(self._book)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close, and so forget, the database."""
         self._database.close()
 
 
 class SqliteStore:
-    """An SQLite file: reads on the event loop, writes in groups on a thread of their own."""
+    """An SQLite file: reads at once, writes in groups."""
 
     def __init__(self, path: str) -> None:
-        self._database = database_of(path, journal_mode="wal", synchronous="full")
+        self._database = database_of(path)
         self._database.connect()
         self._reader = OrderBook(self._database, before_write=_refuse_to_write)
-        self._turn = Turn(f"{path}-lock")
-        self._writer = GroupWriter(self._database, self._turn)
+        self._writer = GroupWriter(path)
 
     def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
         """Try `call` on what is committed; if it has to write, hand it to the writer and return a future."""
@@ -112,77 +111,102 @@ class SqliteStore:
         except WriteNeeded:
             return self._writer.submit(call)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Commit what was submitted, then close the database."""
-        self._writer.close()
-        # Of processes that close at the same moment, each would leave the WAL for the other to clear away.
-        try:
-            with self._turn:
-                self._database.close()
-        except TimeoutError:
-            self._database.close()
-        self._turn.close()
+        self._database.close()
+        await self._writer.close()
 
 
 class GroupWriter:
-    """A thread that runs calls in the order in which they came, many in one transaction (group commit)."""
+    """Runs calls that write in the order in which they came, many in one transaction (group commit).
 
-    def __init__(self, database: SqliteDatabase, turn: "Turn") -> None:
-        self._database = database
-        self._book = OrderBook(database)
-        self._turn = turn
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+    The calls take microseconds and run on the event loop. What waits, for the other processes and for the disk, is
+    done on a thread; meanwhile the next group gathers.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._turn = Turn(f"{path}-lock")
+        # The loop and the thread use the connection one after the other.
+        self._database = database_of(path, thread_safe=False, check_same_thread=False, timeout=0)
+        self._database.connect()
+        self._book = OrderBook(self._database)
+        self._thread = ThreadPoolExecutor(1, "orders-writer")
         self._loop = asyncio.get_running_loop()
-        self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._thread = threading.Thread(target=self._work, name="orders-writer", daemon=True)
-        self._thread.start()
-        self._opened.result()
+        self._jobs: deque[Job[Any]] = deque()
+        self._task: asyncio.Task[None] | None = None
 
     def submit(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
         """Queue `call`; return the future of its result, done when the result is on disk."""
         job = Job(call, self._loop.create_future())
-        self._jobs.put(job)
+        self._jobs.append(job)
+        if self._task is None or self._task.done():
+            self._task = self._loop.create_task(self._write())
         return job.future
 
-    def close(self) -> None:
-        """Commit what is queued and stop the thread."""
-        self._jobs.put(None)
-        self._thread.join()
+    async def close(self) -> None:
+        """Commit what is queued and close the database."""
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown()
+        # Of processes that close at the same moment, each would leave the WAL for the other to clear away.
+        with suppress(TimeoutError):
+            self._turn.wait(self._turn.take)
+        self._database.close()
+        self._turn.close()
 
-    def _work(self) -> None:
-        try:
-            self._database.connect()
-        except Exception as error:
-            self._opened.set_exception(error)
-            return
-        self._opened.set_result(None)
-        with closing(self._database):
-            while (job := self._jobs.get()) is not None:
-                group = [job]
-                while len(group) < MAX_GROUP and not self._jobs.empty():
-                    job = self._jobs.get()
-                    if job is None:
-                        self._jobs.put(None)
-                        break
-                    group.append(job)
-                self._commit(group)
-                self._loop.call_soon_threadsafe(_resolve, group)
-
-    def _commit(self, group: list[Job[Any]]) -> None:
-        begun = False
-        try:
-            with self._turn, self._database.atomic("IMMEDIATE"):
-                begun = True
-                for job in group:
-                    job.result = job.call(self._book)
-        except Exception as error:
-            if begun and len(group) > 1:
-                # One bad call must not spoil the others: give each a transaction of its own.
-                for job in group:
-                    self._commit([job])
-            else:
+    async def _write(self) -> None:
+        while self._jobs:
+            group = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_GROUP))]
+            try:
+                if not self._begin():
+                    await self._loop.run_in_executor(self._thread, self._turn.wait, self._begin)
+                try:
+                    await self._commit(group)
+                finally:
+                    self._turn.pass_on()
+            except Exception as error:
                 for job in group:
                     job.error = error
+            for job in group:
+                job.resolve()
+
+    def _begin(self) -> bool:
+        """Begin a transaction, if no other process is writing; return whether it has begun."""
+        if not self._turn.take():
+            return False
+        try:
+            self._database.begin("IMMEDIATE")
+        except BaseException as error:
+            self._turn.pass_on()
+            if "database is locked" in str(error):
+                return False
+            raise
+        return True
+
+    async def _commit(self, group: list[Job[Any]]) -> None:
+        """Run calls and commit the transaction that has begun; drop those that fail from the group."""
+        try:
+            while failed := self._run(group):
+                # One bad call must not spoil the others: they begin anew without it.
+                self._database.rollback()
+                self._database.begin("IMMEDIATE")
+                group.remove(failed)
+                failed.resolve()
+            await self._loop.run_in_executor(self._thread, self._database.commit)
+        except BaseException:
+            if self._database.connection().in_transaction:
+                self._database.rollback()
+            raise
+
+    def _run(self, group: list[Job[Any]]) -> Job[Any] | None:
+        """Run calls; return the first that fails, if there is one."""
+        for job in group:
+            try:
+                job.result = job.call(self._book)
+            except Exception as error:
+                job.error = error
+                return job
+        return None
 
 
 class Turn:
@@ -195,28 +219,29 @@ class Turn:
     def __init__(self, path: str) -> None:
         self._file = open(path, "ab")  # noqa: SIM115
 
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"another process has been writing for {BUSY_TIMEOUT_S} s") from None
-            time.sleep(TURN_POLL_S)
+    def take(self) -> bool:
+        """Take the lock if it is free; return whether it was."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
-    def __exit__(self, *_: object) -> None:
+    def pass_on(self) -> None:
+        """Give the lock to whoever takes it next."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def wait(self, attempt: Callable[[], bool]) -> None:
+        """Wait until an attempt to take the lock succeeds. Raises TimeoutError."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while not attempt():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"another process has been writing for {BUSY_TIMEOUT_S} s")
+            time.sleep(TURN_POLL_S)
 
     def close(self) -> None:
         """Close the file, which stays for the other processes."""
         self._file.close()
-
-
-def _resolve(group: list[Job[Any]]) -> None:
-    for job in group:
-        job.resolve()
 
 
 def create_schema(database: SqliteDatabase) -> None:

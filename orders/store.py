@@ -31,7 +31,7 @@ class Store(Protocol):
         is no transaction around it.
         """
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finish what was begun and close the database."""
 
 

@@ -496,7 +496,7 @@ def test_closing_runs_what_was_queued(prepared: str) -> None:
         store = store_module.PostgresqlStore(DatabaseURL.parse(prepared).address, 3)
         for n in range(30):
             store.run(lambda book, n=n: book.assign(f"order-{n}", f"executor-{n}", "zone"))  # type: ignore[misc]
-        store.close()
+        await store.close()
 
     asyncio.run(submit())
     assert execute(prepared, "SELECT count(*) FROM assigned_order") == [(30,)]

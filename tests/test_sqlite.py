@@ -42,10 +42,10 @@ def test_a_new_database_is_ours_and_durable(database: Path) -> None:
     async def scenario() -> None:
         store = open_file(database)
         assert isinstance(store, SqliteStore)
-        assert store._database.synchronous == 2, "FULL"
-        assert store._database.journal_mode == "wal"
-        assert store._database.pragma("user_version") == SCHEMA_VERSION
-        store.close()
+        assert store._writer._database.synchronous == 2, "FULL"
+        assert store._writer._database.journal_mode == "wal"
+        assert store._writer._database.pragma("user_version") == SCHEMA_VERSION
+        await store.close()
 
     asyncio.run(scenario())
 
@@ -197,20 +197,20 @@ def test_the_answer_comes_after_the_commit(database: Path, monkeypatch: pytest.M
         store = open_file(database)
         assert isinstance(store, SqliteStore)
         may_commit = threading.Event()
-        commit = store._database.commit
+        commit = store._writer._database.commit
 
         def commit_when_allowed() -> None:
             may_commit.wait(20)
             commit()
 
-        monkeypatch.setattr(store._database, "commit", commit_when_allowed)
+        monkeypatch.setattr(store._writer._database, "commit", commit_when_allowed)
         call = store.run(lambda book: book.assign("order", "executor", "zone"))
         assert isinstance(call, asyncio.Future)
         assert await outcome_or_none(call, 0.3) is None, "answered before the commit"
         assert await run(store, "acquire", "executor") is None, "visible before the commit"
         may_commit.set()
         assert await outcome_or_none(call, 20) is True
-        store.close()
+        await store.close()
 
     asyncio.run(scenario())
 
@@ -228,7 +228,7 @@ def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
             with pytest.raises(TimeoutError):
                 await run(store, "assign", "order", "executor", "zone")
         assert await run(store, "assign", "order", "executor", "zone") is True
-        store.close()
+        await store.close()
 
     asyncio.run(scenario())
 
@@ -244,13 +244,13 @@ def test_a_commit_that_fails_answers_nobody_and_keeps_nothing(database: Path, mo
             raise OSError("no space left")
 
         with monkeypatch.context() as fault:
-            fault.setattr(store._database, "commit", no_space)
+            fault.setattr(store._writer._database, "commit", no_space)
             calls = [run(store, "assign", f"order-{n}", "executor", "zone") for n in range(5)]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert all(isinstance(outcome, OSError) for outcome in outcomes), outcomes
         assert await run(store, "acquire", "executor") is None
         assert await run(store, "assign", "order-0", "executor", "zone") is True
-        store.close()
+        await store.close()
 
     asyncio.run(scenario())
 
@@ -262,12 +262,12 @@ def test_calls_that_wait_are_committed_together(database: Path, monkeypatch: pyt
         store = open_file(database)
         assert isinstance(store, SqliteStore)
         commits: list[None] = []
-        commit = store._database.commit
-        monkeypatch.setattr(store._database, "commit", lambda: commits.append(commit()))
+        commit = store._writer._database.commit
+        monkeypatch.setattr(store._writer._database, "commit", lambda: commits.append(commit()))
         outcomes = await asyncio.gather(*(run(store, "assign", f"order-{n}", "executor", "zone") for n in range(100)))
         assert outcomes == [True] * 100
         assert (await run(store, "acquire", "executor"))["order_id"] == "order-99"  # type: ignore[index]
-        store.close()
+        await store.close()
         return len(commits)
 
     assert 1 < asyncio.run(scenario()) < 20
@@ -294,7 +294,7 @@ def test_a_bad_call_does_not_spoil_its_group(database: Path) -> None:
         assert outcomes[2] is True
         assert await run(store, "cancel", "bad") is False
         assert await run(store, "cancel", "after") is True
-        store.close()
+        await store.close()
 
     asyncio.run(scenario())
 
@@ -306,7 +306,7 @@ def test_closing_commits_what_was_submitted(database: Path) -> None:
         store = open_file(database)
         for n in range(50):
             store.run(lambda book, n=n: book.assign(f"order-{n}", f"executor-{n}", "zone"))  # type: ignore[misc]
-        store.close()
+        await store.close()
 
     asyncio.run(submit())
     assert execute(database, "SELECT count(*) FROM assigned_order") == [(50,)]
@@ -335,6 +335,6 @@ def test_what_changes_nothing_writes_nothing(database: Path) -> None:
             assert outcome == expected
         assert observer.execute("PRAGMA data_version").fetchone() == (version,)
         observer.close()
-        store.close()
+        await store.close()
 
     asyncio.run(scenario())
