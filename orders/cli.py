@@ -125,7 +125,8 @@ class Variable:
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        # For the help, which should not show a password.
+        return f"${self.name}"
 
     def value_for(self, action: argparse.Action) -> Any:
         """Return the text as the value of an option. Raises ValueError or ArgumentTypeError."""

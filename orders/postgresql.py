@@ -64,12 +64,14 @@ DEFAULTS = {
 }
 VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 
-# A commit has to wait for the disk (D13); it may wait for more, a standby say. A statement that nobody waits for any
-# more is given up by the server too; a commit does not count as a statement.
-SET_UP_SESSION = """
+# A commit has to wait for the disk (D13); it may wait for more, a standby say. What nobody waits for any more is given
+# up by the server too: a statement (a commit is none), and the locks of a process that is gone.
+SET_UP_SESSION = f"""
     SELECT set_config('DateStyle', 'ISO', false),
            set_config(name, coalesce(nullif(current_setting(name), unwanted), wanted), false)
-      FROM (VALUES ('synchronous_commit', 'off', 'on'), ('statement_timeout', '0', %s)) AS s (name, unwanted, wanted)
+      FROM (VALUES ('synchronous_commit', 'off', 'on'),
+                   ('statement_timeout', '0', '{ANSWER_TIMEOUT_S}s'),
+                   ('idle_in_transaction_session_timeout', '0', '{ANSWER_TIMEOUT_S}s')) AS s (name, unwanted, wanted)
 """
 
 
@@ -83,7 +85,7 @@ def parse(url: str) -> str:
     except psycopg.ProgrammingError as error:
         raise ValueError(one_line(error)) from None
     defaults = dict(DEFAULTS)
-    if "," in str(given.get("host", "")):
+    if "," in str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST")):
         # Of several servers, only one takes writes.
         defaults["target_session_attrs"] = "read-write"
     for name, variable in VARIABLES.items():
@@ -160,9 +162,10 @@ class Session:
         Raises TimeoutError or what psycopg or Peewee do, having written nothing, unless the commit was lost.
         """
         may_reconnect = True
+        collision: Exception | None = None
         while True:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the database did not answer within {ANSWER_TIMEOUT_S} s")
+                raise TimeoutError(f"the call was not done within {ANSWER_TIMEOUT_S} s") from collision
             committing = False
             self._database.connect_until(deadline)
             try:
@@ -175,6 +178,7 @@ class Session:
             except Exception as error:
                 usable = self._recover(error)
                 if isinstance(error, Collision) or _sqlstate(error) in COLLISIONS:
+                    collision = error
                     time.sleep(random.uniform(0, RETRY_PAUSE_S))
                 elif usable or committing or not may_reconnect:
                     raise
@@ -235,7 +239,7 @@ class BoundedDatabase(PostgresqlDatabase):
         self._connection = BoundedConnection.connect(self.database, autocommit=True, context=ADAPTERS)
         try:
             self._connection.deadline = self._deadline
-            self._connection.execute(SET_UP_SESSION, (f"{ANSWER_TIMEOUT_S}s",))
+            self._connection.execute(SET_UP_SESSION)
         except psycopg.Error:
             self._connection.close()
             raise
