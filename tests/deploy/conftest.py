@@ -1,0 +1,35 @@
+"""Fixtures, as a chain from a database to nginx in front of two servers on it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deploy.nginx import Nginx
+from tests.postgresql import PostgreSQL
+from tests.service import Service
+
+
+@pytest.fixture
+def database(postgresql: PostgreSQL) -> str:
+    """The URL of an empty database, which any number of servers can share."""
+    return postgresql.create_database()
+
+
+@pytest.fixture(scope="module")
+def servers(postgresql: PostgreSQL) -> Iterator[list[Service]]:
+    """Two servers on one database, for all tests that do not disturb them."""
+    database = postgresql.create_database()
+    with start(database) as one, start(database) as other:
+        yield [one, other]
+
+
+@pytest.fixture(scope="module")
+def nginx(servers: list[Service]) -> Iterator[Nginx]:
+    """nginx in front of the two servers."""
+    with Nginx([server.address for server in servers]) as nginx:
+        yield nginx
+
+
+def start(database: str, port: int = 0) -> Service:
+    """Start a server on a database, as it runs behind nginx."""
+    return Service("--no-access-log", "--port", str(port), database=database)

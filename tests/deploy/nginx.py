@@ -1,0 +1,98 @@
+"""nginx with deploy/nginx.conf, on a free port, in front of servers of the tests' own."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.postgresql import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+START_TIMEOUT_S = 20
+
+
+class Nginx:
+    """nginx as deploy/nginx.conf sets it up; only addresses and directories are others."""
+
+    def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Start nginx in front of `servers`, and wait until it listens."""
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "nginx is not installed; on Debian and Ubuntu: apt-get install nginx"
+        self.address = ("127.0.0.1", free_port())
+        self.url = "http://{}:{}".format(*self.address)
+        self._files = tempfile.TemporaryDirectory(prefix="orders-nginx-")
+        self._directory = Path(self._files.name)
+        # nginx's processes give up root's rights, and have to enter.
+        self._directory.chmod(0o755)
+        (self._directory / "nginx.conf").write_text(self._configuration(servers))
+        with open(self._directory / "stderr", "w") as stderr:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    *("-e", self._directory / "error.log"),
+                    *("-c", self._directory / "nginx.conf"),
+                    *("-g", f"daemon off; pid {self._directory}/nginx.pid;"),
+                ],
+                stderr=stderr,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._listens():
+            assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
+    def _configuration(self, servers: Sequence[tuple[str, int]]) -> str:
+        text = CONFIGURATION.read_text()
+        server = re.compile(r"^( *server) [\d.]+:\d+( .*;)\n", re.MULTILINE)
+        first = server.search(text)
+        assert first, f"{CONFIGURATION} has no servers"
+        lines = "".join("{} {}:{}{}\n".format(first[1], *address, first[2]) for address in servers)
+        text = text[: first.start()] + lines + server.sub("", text[first.end() :])
+        for old, new in {
+            "listen 80 ": "listen {}:{} ".format(*self.address),
+            "/var/log/nginx": str(self._directory),
+            "http {\n": "http {\n" + self._temporary_paths(),
+        }.items():
+            assert text.count(old) >= 1, f"{CONFIGURATION} has no {old!r}"
+            text = text.replace(old, new)
+        return text
+
+    def _temporary_paths(self) -> str:
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        return "".join(f"    {kind}_temp_path {self._directory}/{kind};\n" for kind in kinds)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(self.address) == 0
+
+    def connect(self) -> socket.socket:
+        """Return a raw connection."""
+        return socket.create_connection(self.address, timeout=20)
+
+    @property
+    def pid(self) -> int:
+        """The process that starts nginx's others."""
+        return self._process.pid
+
+    def log(self) -> str:
+        """Return what nginx has complained about."""
+        files = [self._directory / name for name in ("stderr", "error.log")]
+        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def close(self) -> None:
+        """Stop nginx and delete its files."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(20)
+        self._files.cleanup()
+
+    def __enter__(self) -> "Nginx":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
