@@ -6,6 +6,7 @@ answered after its commit: one wait for the disk serves many clients.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import sqlite3
@@ -30,7 +31,8 @@ T = TypeVar("T")
 APPLICATION_ID = 0x4F524453
 
 BUSY_TIMEOUT_S = 10.0
-TURN_POLL_S = 0.0002
+TURN_POLL_S = 0.0005
+NEXT, NOW = 0, 1
 MAX_GROUP = 500
 MEMORY = ":memory:"
 
@@ -213,29 +215,36 @@ class Turn:
     """A lock that processes take in turns.
 
     SQLite alone would keep their transactions apart, but it waits by sleeping longer and longer, which starves one
-    of two busy processes. This lock is tried again soon, and the kernel frees that of a process that was killed.
+    of two busy processes. This lock is tried again soon, and the kernel frees that of a process that was killed. It is
+    two locks, each on a byte of the file: whoever waits holds the first, so that who has just had the second cannot
+    have it again before them.
     """
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "ab")  # noqa: SIM115
 
     def take(self) -> bool:
-        """Take the lock if it is free; return whether it was."""
+        """Take the lock if it is free, or else be the next one, if nobody else is; return whether it was free."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, NEXT)
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, NOW)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
             return False
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, NEXT)
         return True
 
     def pass_on(self) -> None:
-        """Give the lock to whoever takes it next."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        """Give the lock to the next one."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, NOW)
 
     def wait(self, attempt: Callable[[], bool]) -> None:
         """Wait until an attempt to take the lock succeeds. Raises TimeoutError."""
         deadline = time.monotonic() + BUSY_TIMEOUT_S
         while not attempt():
             if time.monotonic() > deadline:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, NEXT)
                 raise TimeoutError(f"another process has been writing for {BUSY_TIMEOUT_S} s")
             time.sleep(TURN_POLL_S)
 

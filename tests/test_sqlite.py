@@ -1,7 +1,6 @@
 """SQLite files: opening them, and the group commit: what is written when, and what a failure spoils."""
 
 import asyncio
-import fcntl
 import multiprocessing
 import os
 import sqlite3
@@ -10,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 from orders.book import OrderBook
 from orders.database import DatabaseURL, open_store, prepare
 from orders.models import SCHEMA_VERSION
-from orders.sqlite import SqliteStore
+from orders.sqlite import SqliteStore, Turn
 from orders.store import CannotOpenDatabase, Store
 from tests.service import execute
 
@@ -215,19 +215,78 @@ def test_the_answer_comes_after_the_commit(database: Path, monkeypatch: pytest.M
     asyncio.run(scenario())
 
 
+@contextmanager
+def another_process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run code in a process that prints a line when it is ready, until the end of the block."""
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
 def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that cannot have its turn fails in the end; the next one that can, succeeds."""
     monkeypatch.setattr("orders.sqlite.BUSY_TIMEOUT_S", 0.3)
+    keep = """if True:
+        import sys, time
+        from orders.sqlite import Turn
+        turn = Turn(sys.argv[1])
+        print(turn.take(), flush=True)
+        time.sleep(60)
+    """
 
     async def scenario() -> None:
         store = open_file(database)
-        with open(f"{database}-lock", "ab") as other:
-            fcntl.flock(other, fcntl.LOCK_EX)
-            with pytest.raises(TimeoutError):
-                await run(store, "assign", "order", "executor", "zone")
+        with another_process(keep, f"{database}-lock"), pytest.raises(TimeoutError):
+            await run(store, "assign", "order", "executor", "zone")
         assert await run(store, "assign", "order", "executor", "zone") is True
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_busy_process_does_not_keep_others_from_their_turn(tmp_path: Path) -> None:
+    """Whoever waits comes next, however soon the process that has just written wants to write again."""
+    count = tmp_path / "count"
+    write_all_the_time = """if True:
+        import sys, time
+        from orders.sqlite import Turn
+        turn = Turn(sys.argv[1])
+        print("ready", flush=True)
+        with open(sys.argv[2], "ab", buffering=0) as count:
+            while True:
+                turn.wait(turn.take)
+                count.write(b".")
+                time.sleep(0.005)
+                turn.pass_on()
+    """
+    turn = Turn(str(tmp_path / "lock"))
+    with another_process(write_all_the_time, str(tmp_path / "lock"), str(count)):
+        for _ in range(20):
+            before = count.stat().st_size
+            turn.wait(turn.take)
+            assert count.stat().st_size - before <= 3, "the busy process had several turns in a row"
+            turn.pass_on()
+    turn.close()
+
+
+def test_another_program_that_writes_is_waited_for(database: Path) -> None:
+    """A program that knows nothing of turns, the SQLite shell say, delays a write and keeps no read waiting."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        with closing(sqlite3.connect(database, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            call = store.run(lambda book: book.assign("order", "executor", "zone"))
+            assert isinstance(call, asyncio.Future)
+            assert await outcome_or_none(call, 0.2) is None, "written beside another program's transaction"
+            assert await run(store, "acquire", "executor") is None
+            shell.execute("COMMIT")
+            assert await outcome_or_none(call, 20) is True
         await store.close()
 
     asyncio.run(scenario())
