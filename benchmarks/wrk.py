@@ -1,0 +1,62 @@
+"""The load: wrk, a generator in C, driven by `load.lua`."""
+
+import json
+import resource
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONNECTIONS = 32
+SCRIPT = Path(__file__).with_name("load.lua")
+# What adds most orders comes last.
+PHASES = ("acquire", "mix", "assign")
+
+
+class WrkFailed(Exception):
+    """wrk is not there, or did not do its work; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was sent for some seconds, and how it was answered."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    errors: int
+    generator_cpu_s: float
+
+
+def check_wrk() -> None:
+    """Raise WrkFailed unless wrk is there."""
+    if shutil.which("wrk") is None:
+        raise WrkFailed("wrk, the load generator, is not there; on Debian and Ubuntu: apt-get install wrk")
+
+
+def run_wrk(port: int, phase: str, *, seconds: int, executors: int, prefix: str) -> Load:
+    """Load a server with a phase; order ids begin with `prefix`. Raises WrkFailed."""
+    command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--timeout=30s"]
+    command += [f"--script={SCRIPT}", f"http://127.0.0.1:{port}/", "--", phase, str(executors), prefix]
+    before = _children_cpu_s()
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise WrkFailed(f"wrk failed: {(ended.stderr or ended.stdout).strip()}")
+    return parse(ended.stdout, _children_cpu_s() - before)
+
+
+def parse(output: str, generator_cpu_s: float) -> Load:
+    """Return what `load.lua` says in the last line of wrk's output. Raises WrkFailed."""
+    try:
+        answers: dict[str, Any] = json.loads(output.strip().split("\n")[-1])
+        return Load(**answers, generator_cpu_s=generator_cpu_s)
+    except (ValueError, TypeError):
+        raise WrkFailed(f"wrk printed no result: {output.strip()}") from None
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
