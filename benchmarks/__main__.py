@@ -85,7 +85,7 @@ def settings(options: argparse.Namespace) -> Settings:
     names = options.only or [*SERVERS, *GROWTH]
     usual = Settings(names=names)
     if options.quick:
-        usual = Settings(names=names, rounds=1, seconds=1, stored=1_000, growth=(1_000, 2_000))
+        usual = Settings(names=names, rounds=1, seconds=1, warm_up_s=0, stored=1_000, growth=(1_000, 2_000))
     return replace(usual, rounds=options.rounds or usual.rounds, seconds=options.seconds or usual.seconds)
 
 

