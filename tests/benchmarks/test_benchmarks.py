@@ -24,10 +24,11 @@ from benchmarks.report import Goal, goals, ratio, table, tables, to_json, write_
 from benchmarks.servers import make_server
 from benchmarks.wrk import PHASES, Load, WrkFailed, parse, run_wrk
 from orders.database import DatabaseURL, prepare
+from tests.deploy.nginx import find_nginx
 
 ROOT = Path(__file__).parent.parent.parent
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not there: apt-get install wrk")
-needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not there: apt-get install nginx")
+needs_nginx = pytest.mark.skipif(find_nginx() is None, reason="nginx is not there: apt-get install nginx")
 
 
 def benchmarks(*arguments: str) -> list[str]:

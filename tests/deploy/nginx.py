@@ -18,12 +18,37 @@ CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 START_TIMEOUT_S = 20
 
 
+def find_nginx() -> str | None:
+    """Return the path of nginx, which is not in every user's PATH."""
+    return shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def configuration(servers: Sequence[tuple[str, int]], address: tuple[str, int], directory: Path) -> str:
+    """Return deploy/nginx.conf with other servers, another address to listen on, and its files in `directory`."""
+    text = CONFIGURATION.read_text()
+    server = re.compile(r"^( *server) [\d.]+:\d+( .*;)\n", re.MULTILINE)
+    first = server.search(text)
+    assert first, f"{CONFIGURATION} has no servers"
+    lines = "".join("{} {}:{}{}\n".format(first[1], *backend, first[2]) for backend in servers)
+    text = text[: first.start()] + lines + server.sub("", text[first.end() :])
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary_paths = "".join(f"    {kind}_temp_path {directory}/{kind};\n" for kind in kinds)
+    for old, new in {
+        "listen 80 ": "listen {}:{} ".format(*address),
+        "/var/log/nginx": str(directory),
+        "http {\n": "http {\n" + temporary_paths,
+    }.items():
+        assert text.count(old) >= 1, f"{CONFIGURATION} has no {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
 class Nginx:
     """nginx as deploy/nginx.conf sets it up; only addresses and directories are others."""
 
     def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
         """Start nginx in front of `servers`, and wait until it listens."""
-        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        program = find_nginx()
         assert program, "nginx is not installed; on Debian and Ubuntu: apt-get install nginx"
         self.address = ("127.0.0.1", free_port())
         self.url = "http://{}:{}".format(*self.address)
@@ -31,7 +56,7 @@ class Nginx:
         self._directory = Path(self._files.name)
         # nginx's processes give up root's rights, and have to enter.
         self._directory.chmod(0o755)
-        (self._directory / "nginx.conf").write_text(self._configuration(servers))
+        (self._directory / "nginx.conf").write_text(configuration(servers, self.address, self._directory))
         with open(self._directory / "stderr", "w") as stderr:
             self._process = subprocess.Popen(
                 [
@@ -46,26 +71,6 @@ class Nginx:
         while not self._listens():
             assert self._process.poll() is None and time.monotonic() < deadline, self.log()
             time.sleep(0.02)
-
-    def _configuration(self, servers: Sequence[tuple[str, int]]) -> str:
-        text = CONFIGURATION.read_text()
-        server = re.compile(r"^( *server) [\d.]+:\d+( .*;)\n", re.MULTILINE)
-        first = server.search(text)
-        assert first, f"{CONFIGURATION} has no servers"
-        lines = "".join("{} {}:{}{}\n".format(first[1], *address, first[2]) for address in servers)
-        text = text[: first.start()] + lines + server.sub("", text[first.end() :])
-        for old, new in {
-            "listen 80 ": "listen {}:{} ".format(*self.address),
-            "/var/log/nginx": str(self._directory),
-            "http {\n": "http {\n" + self._temporary_paths(),
-        }.items():
-            assert text.count(old) >= 1, f"{CONFIGURATION} has no {old!r}"
-            text = text.replace(old, new)
-        return text
-
-    def _temporary_paths(self) -> str:
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        return "".join(f"    {kind}_temp_path {self._directory}/{kind};\n" for kind in kinds)
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
