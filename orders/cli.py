@@ -69,10 +69,10 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     )
     serve.add_argument(
         "--database-connections",
-        type=number(int, 1, 1000),
+        type=number(int, 2, 1000),
         metavar="N",
         default=8,
-        help="how many connections each worker keeps to PostgreSQL",
+        help="how many connections each worker keeps to PostgreSQL, half of them for writes",
     )
     serve.add_argument(
         "--idle-timeout",

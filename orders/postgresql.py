@@ -8,11 +8,13 @@ its first write begins one. What can go wrong, and what is done about it:
       longer takes writes, before the commit ..... the call is run again, once, on a new connection
     it was lost during the commit ................ an error: nobody knows whether it was committed, and a client
                                                    that repeats its request will find out
-    no answer, no connection ..................... an error after ANSWER_TIMEOUT_S and the time it takes to connect
+    no answer, no connection ..................... an error after ANSWER_TIMEOUT_S
+    no end of a commit ........................... the same; the thread stays with it, and the others go on
 """
 
 import asyncio
 import logging
+import math
 import os
 import queue
 import random
@@ -33,7 +35,7 @@ from psycopg.types.string import TextLoader
 
 from orders.book import Collision, OrderBook, rfc3339
 from orders.models import SCHEMA_VERSION, AssignedOrder, create_tables, missing_parts
-from orders.store import CannotOpenDatabase, Job
+from orders.store import CannotOpenDatabase, Job, WriteNeeded, refuse_to_write
 
 T = TypeVar("T")
 
@@ -54,13 +56,15 @@ COLLISIONS = {
 }
 READ_ONLY = psycopg.errors.ReadOnlySqlTransaction.sqlstate
 
-# What holds unless the URL or one of libpq's environment variables says otherwise.
+# What holds unless the URL or one of libpq's environment variables says otherwise. A host that has vanished without a
+# word is found out within 20 s, also by a commit that waits.
 DEFAULTS = {
     "connect_timeout": "3",
     "fallback_application_name": "orders",
     "keepalives_count": "3",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "tcp_user_timeout": "10000",
 }
 VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 
@@ -102,45 +106,60 @@ def prepare(conninfo: str) -> None:
     database = BoundedDatabase(conninfo)
     try:
         with closing(database):
-            database.connect_until(time.monotonic() + START_TIMEOUT_S)
+            database.use_until(time.monotonic() + START_TIMEOUT_S)
             _prepare(database)
     except (CannotOpenDatabase, PeeweeException, psycopg.Error) as error:
         raise CannotOpenDatabase(f"cannot open database {_name(conninfo)}: {one_line(error)}") from error
 
 
 class PostgresqlStore:
-    """Threads that run calls, each on a connection of its own."""
+    """Threads with a connection each: some for what only reads, as many for what writes.
+
+    So what holds up writes, the loss of a standby say, does not hold up the executors who poll.
+    """
 
     def __init__(self, conninfo: str, connections: int) -> None:
         """Start as many threads as there may be connections. They connect when there is something to do."""
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._work, args=(Session(conninfo),), name=f"orders-database-{n}", daemon=True)
-            for n in range(connections)
+        self._to_read: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._to_write: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        writers = connections // 2
+        self._readers = [
+            self._start(self._to_read, Session(conninfo, read_only=True)) for _ in range(connections - writers)
         ]
-        for thread in self._threads:
-            thread.start()
+        self._writers = [self._start(self._to_write, Session(conninfo)) for _ in range(writers)]
 
     def run(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
-        """Queue `call`; return the future of its result."""
+        """Queue `call`; return the future of its result, which is done after ANSWER_TIMEOUT_S at the latest."""
         job = Job(call, self._loop.create_future())
-        self._jobs.put(job)
+        job.timer = self._loop.call_later(ANSWER_TIMEOUT_S, job.expire)
+        self._to_read.put(job)
         return job.future
 
     async def close(self) -> None:
         """Run what is queued, and close the connections."""
-        for _ in self._threads:
-            self._jobs.put(None)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for jobs, threads in ((self._to_read, self._readers), (self._to_write, self._writers)):
+            for _ in threads:
+                jobs.put(None)
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self, session: "Session") -> None:
+    def _start(self, jobs: "queue.SimpleQueue[Job[Any] | None]", session: "Session") -> threading.Thread:
+        thread = threading.Thread(target=self._work, args=(jobs, session), name="orders-database", daemon=True)
+        thread.start()
+        return thread
+
+    def _work(self, jobs: "queue.SimpleQueue[Job[Any] | None]", session: "Session") -> None:
         with closing(session):
-            while (job := self._jobs.get()) is not None:
+            while (job := jobs.get()) is not None:
+                if job.future.done():
+                    continue
                 try:
                     job.result = session.run(job.call, job.begun + ANSWER_TIMEOUT_S)
+                except WriteNeeded:
+                    self._to_write.put(job)
+                    continue
                 except Exception as error:
                     job.error = error
                 # The loop is closed if this took longer than a stop waits.
@@ -151,36 +170,38 @@ class PostgresqlStore:
 class Session:
     """A connection that is there when it is needed, and the calls that are run on it, one after the other."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, *, read_only: bool = False) -> None:
+        """Connect later; a `read_only` session raises WriteNeeded where it would write."""
         self._database = BoundedDatabase(conninfo)
-        self._book = OrderBook(self._database, before_write=self._begin)
+        self._book = OrderBook(self._database, before_write=refuse_to_write if read_only else self._begin)
         self._writing = False
+        self._committing = False
 
     def run(self, call: Callable[[OrderBook], T], deadline: float) -> T:
         """Run `call` and commit what it wrote; return its result.
 
-        Raises TimeoutError or what psycopg or Peewee do, having written nothing, unless the commit was lost.
+        Raises TimeoutError or what Peewee does, having written nothing, unless the connection was lost in the commit.
         """
         may_reconnect = True
         collision: Exception | None = None
         while True:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the call was not done within {ANSWER_TIMEOUT_S} s") from collision
-            committing = False
-            self._database.connect_until(deadline)
+            self._database.use_until(deadline)
+            self._writing = self._committing = False
             try:
                 result = call(self._book)
                 if self._writing:
-                    committing = True
-                    self._database.commit()
-                self._writing = False
+                    self._commit()
                 return result
+            except WriteNeeded:
+                raise
             except Exception as error:
                 usable = self._recover(error)
                 if isinstance(error, Collision) or _sqlstate(error) in COLLISIONS:
                     collision = error
                     time.sleep(random.uniform(0, RETRY_PAUSE_S))
-                elif usable or committing or not may_reconnect:
+                elif usable or self._committing or not may_reconnect:
                     raise
                 else:
                     logger.warning("lost the connection to the database: %s", one_line(error))
@@ -195,9 +216,15 @@ class Session:
             self._database.begin()
             self._writing = True
 
+    def _commit(self) -> None:
+        # However long it takes: the server would go on with a commit that nobody waits for, a standby is gone say, and
+        # each one given up would take another of its connections.
+        self._committing = True
+        self._database.use_until(math.inf)
+        self._database.commit()
+
     def _recover(self, error: Exception) -> bool:
         """Undo what a call has written; return whether the connection can still be used."""
-        self._writing = False
         with suppress(PeeweeException, psycopg.Error):
             if _sqlstate(error) != READ_ONLY:
                 status = self._database.transaction_status()
@@ -216,7 +243,8 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Wait for an answer of the server."""
-        return super().wait(gen, interval, max(0.0, self.deadline - time.monotonic()))
+        limit = None if self.deadline == math.inf else max(0.0, self.deadline - time.monotonic())
+        return super().wait(gen, interval, limit)
 
 
 class BoundedDatabase(PostgresqlDatabase):
@@ -225,7 +253,7 @@ class BoundedDatabase(PostgresqlDatabase):
     def __init__(self, conninfo: str) -> None:
         super().__init__(conninfo, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
 
-    def connect_until(self, deadline: float) -> None:
+    def use_until(self, deadline: float) -> None:
         """Connect, unless that was done before, and wait for no answer beyond `deadline` until the next such call."""
         self._deadline = deadline
         self.connect(reuse_if_open=True)

@@ -23,7 +23,7 @@ from peewee import PeeweeException, SqliteDatabase
 
 from orders.book import OrderBook
 from orders.models import SCHEMA_VERSION, create_tables, missing_parts
-from orders.store import CannotOpenDatabase, Job, Store
+from orders.store import CannotOpenDatabase, Job, Store, WriteNeeded, refuse_to_write
 
 T = TypeVar("T")
 
@@ -71,14 +71,6 @@ def database_of(path: str, **options: Any) -> SqliteDatabase:
     return SqliteDatabase(path, pragmas={"synchronous": "full"}, **settings)
 
 
-class WriteNeeded(Exception):
-    """A call that was tried on what is committed has to write."""
-
-
-def _refuse_to_write() -> None:
-    raise WriteNeeded
-
-
 class MemoryStore:
     """A database in memory: no disk to wait for, so each call is a transaction on the event loop."""
 
@@ -103,7 +95,7 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         self._database = database_of(path)
         self._database.connect()
-        self._reader = OrderBook(self._database, before_write=_refuse_to_write)
+        self._reader = OrderBook(self._database, before_write=refuse_to_write)
         self._writer = GroupWriter(path)
 
     def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":

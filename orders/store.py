@@ -1,9 +1,4 @@
-"""What the two kinds of databases have in common: how calls are handed to them, and how they refuse.
-
-Store ..................... runs calls on an order book; one is open in each process
-Job ....................... a call that waits for a thread of a store, and the future of its result
-CannotOpenDatabase ........ why a database cannot be used, in words for whoever starts the server
-"""
+"""What the two kinds of databases have in common: how calls are handed to them, and how they refuse."""
 
 import asyncio
 import time
@@ -18,6 +13,15 @@ T = TypeVar("T")
 
 class CannotOpenDatabase(Exception):
     """The database cannot be used; the message says why."""
+
+
+class WriteNeeded(Exception):
+    """A call that was tried where nothing is written has to write."""
+
+
+def refuse_to_write() -> None:
+    """Raise WriteNeeded: what a book does before a write, where nothing is written."""
+    raise WriteNeeded
 
 
 class Store(Protocol):
@@ -37,16 +41,24 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class Job(Generic[T]):
-    """A call that waits for a thread, and the future of its result."""
+    """A call that waits for its turn, and the future of its result."""
 
     call: Callable[[OrderBook], T]
     future: "asyncio.Future[T]"
     result: T | None = None
     error: Exception | None = None
     begun: float = field(default_factory=time.monotonic)
+    timer: asyncio.TimerHandle | None = None
+
+    def expire(self) -> None:
+        """Give up waiting; the call may still be done."""
+        self.error = TimeoutError(f"the database took longer than {time.monotonic() - self.begun:.1f} s")
+        self.resolve()
 
     def resolve(self) -> None:
         """Hand the outcome to whoever waits for it, if they still do."""
+        if self.timer is not None:
+            self.timer.cancel()
         if self.future.done():
             return
         if self.error is not None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -133,7 +134,7 @@ def test_a_url_keeps_all_of_its_options() -> None:
     assert (said["user"], said["password"], said["host"], said["port"]) == ("user", "secret", "db.example", "5433")
     assert (said["dbname"], said["sslmode"], said["options"]) == ("orders", "require", "-csearch_path=other")
     assert (said["connect_timeout"], said["application_name"]) == ("7", "x")
-    assert (said["client_encoding"], said["keepalives_idle"]) == ("UTF8", "30")
+    assert (said["client_encoding"], said["keepalives_idle"]) == ("UTF8", "5")
     assert "target_session_attrs" not in said
 
 
@@ -256,7 +257,7 @@ def test_commits_wait_for_the_disk_whatever_the_settings_are(
     """A commit that would not wait for the disk is made to (D13); the other settings are left, and times are UTC."""
     url = f"{prepared}?options={options.replace(' ', '%20').replace('=', '%3D')}"
     database = BoundedDatabase(DatabaseURL.parse(url).address)
-    database.connect_until(time.monotonic() + BOUND_S)
+    database.use_until(time.monotonic() + BOUND_S)
     query = "SELECT current_setting('synchronous_commit'), current_setting('statement_timeout')"
     assert database.execute_sql(query).fetchone() == expected  # type: ignore[no-untyped-call]
     book = OrderBook(database)
@@ -473,6 +474,37 @@ def test_a_commit_that_nobody_knows_of_is_an_error(own_postgresql: PostgreSQL) -
         thread.join(BOUND_S)
         assert [(answer.status_code, message(answer)) for answer in answers] == [(500, "Unknown error")]
         assert message(client.assign("order", "executor")) == ALREADY_EXISTS
+
+
+def test_commits_that_do_not_end_leave_the_polls_alone(own_postgresql: PostgreSQL) -> None:
+    """Without the standby that commits wait for, writes are answered 500 and polls as ever; then writes go on."""
+    with Service("--database-connections", "4", database=own_postgresql.url) as service, Client(service.url) as client:
+        client.assign("order", "executor")
+        profile = client.acquire("executor").content
+        own_postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        own_postgresql.execute("SELECT pg_reload_conf()")
+        answers: list[int] = []
+
+        def assign(number: int) -> None:
+            with Client(service.url) as client:
+                answers.append(client.assign(f"order-{number}", f"executor-{number}").status_code)
+
+        threads = [threading.Thread(target=assign, args=(number,)) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert client.acquire("executor").content == profile
+            assert client.http.get("/health").status_code == 200
+        assert answers == [500] * 12
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        assert own_postgresql.execute(waiting) == [(2,)], "half of the connections are for writes"
+        own_postgresql.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        own_postgresql.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + BOUND_S
+        while client.assign("afterwards", "executor").status_code == 500:
+            assert time.monotonic() < deadline, service.log()
+        repeats = Counter(message(client.assign(f"order-{n}", f"executor-{n}")) for n in range(12))
+        assert repeats == {ALREADY_EXISTS: 2, CREATED: 10}
 
 
 def test_an_error_in_a_call_is_undone(prepared: str) -> None:
