@@ -1,6 +1,5 @@
 """The routes: what answers which path and method. Those of the API are made from the contract."""
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from orders.book import OrderBook
 from orders.contract import Contract, ContractError, Operation, ParameterError
 from orders.docs import make_pages
 from orders.exchange import Exchange, Handler, InFlight, Request
+from orders.jobs import Job
 from orders.logs import AccessLog
 from orders.operations import OPERATIONS
 from orders.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
@@ -36,7 +36,7 @@ class App(HTTPServerConnectionDelegate):
         """Return what receives the next request on a connection."""
         return Exchange(self._handle, cast(HTTP1Connection, request_conn), self.in_flight, self._access_log)
 
-    def _handle(self, request: Request) -> "Response | asyncio.Future[Response]":
+    def _handle(self, request: Request) -> Response | Job[Response]:
         methods = self._routes.get(request.path)
         if methods is None:
             return NOT_FOUND
@@ -79,7 +79,7 @@ def check_operations(contract: Contract, functions: Mapping[str, Callable[..., R
 
 
 def _operation_handler(operation: Operation, function: Callable[..., Response], store: Store) -> Handler:
-    def handle(request: Request) -> "Response | asyncio.Future[Response]":
+    def handle(request: Request) -> Response | Job[Response]:
         try:
             arguments = operation.arguments(request.query)
         except ParameterError as error:
@@ -94,15 +94,18 @@ def _health_handler(store: Store) -> Handler:
         book.check()
         return json_response(200, {"status": "ok"})
 
-    async def answer() -> Response:
+    def unavailable(error: Exception) -> Response:
+        logger.warning("the database does not answer: %s", error)
+        return json_response(503, {"status": "unavailable"})
+
+    def handle(request: Request) -> Response | Job[Response]:
         try:
             outcome = store.run(check)
-            return await outcome if isinstance(outcome, asyncio.Future) else outcome
         except Exception as error:
-            logger.warning("the database does not answer: %s", error)
-            return json_response(503, {"status": "unavailable"})
+            return unavailable(error)
+        return outcome if isinstance(outcome, Response) else outcome.otherwise(unavailable)
 
-    return lambda request: asyncio.ensure_future(answer())
+    return handle
 
 
 def _page_handlers(contract: Contract) -> dict[str, Handler]:

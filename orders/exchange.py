@@ -4,11 +4,10 @@ Every answer of the service leaves through here, whatever it came from, so this 
 logged, and where an error becomes `Unknown error`:
 
     a handler returned a Response ............ that response
-    a handler returned a Future .............. its response, when it is done
+    a handler returned a Job ................. its response, when it is done
     either of them raised an error ........... 500 Unknown error; the error is logged whole, with an id
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from uuid import uuid4
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
+from orders.jobs import Job
 from orders.logs import AccessLog
 from orders.responses import UNKNOWN_ERROR, Response
 
@@ -37,7 +37,7 @@ class Request:
     query: str
 
 
-Handler = Callable[[Request], "Response | asyncio.Future[Response]"]
+Handler = Callable[[Request], Response | Job[Response]]
 
 
 class InFlight:
@@ -95,7 +95,7 @@ class Exchange(HTTPMessageDelegate):
             if isinstance(outcome, Response):
                 self._send(outcome)
             else:
-                outcome.add_done_callback(self._send_outcome)
+                outcome.when_done(self._send_outcome)
 
     def on_connection_close(self) -> None:
         """Give up a request that was cut off before its end."""
@@ -109,12 +109,13 @@ class Exchange(HTTPMessageDelegate):
         authority, slash, rest = target[7:].partition("/")
         return f"/{rest}" if slash else "/" + target[7 + len(authority.partition("?")[0]) :]
 
-    def _send_outcome(self, outcome: asyncio.Future[Response]) -> None:
-        error = outcome.exception()
-        if error is None:
-            self._send(outcome.result())
-        else:
+    def _send_outcome(self, job: Job[Response]) -> None:
+        try:
+            response = job.outcome()
+        except Exception as error:
             self._send_error(error)
+        else:
+            self._send(response)
 
     def _send_error(self, error: BaseException) -> None:
         error_id = uuid4().hex

@@ -34,8 +34,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
 from orders.book import Collision, OrderBook, rfc3339
+from orders.jobs import Job
 from orders.models import SCHEMA_VERSION, AssignedOrder, create_tables, missing_parts
-from orders.store import CannotOpenDatabase, Job, WriteNeeded, refuse_to_write
+from orders.store import CannotOpenDatabase, WriteNeeded, refuse_to_write
 
 T = TypeVar("T")
 
@@ -129,12 +130,12 @@ class PostgresqlStore:
         ]
         self._writers = [self._start(self._to_write, Session(conninfo)) for _ in range(writers)]
 
-    def run(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
-        """Queue `call`; return the future of its result, which is done after ANSWER_TIMEOUT_S at the latest."""
-        job = Job(call, self._loop.create_future())
+    def run(self, call: Callable[[OrderBook], T]) -> Job[T]:
+        """Queue `call`; return the job, which is done after ANSWER_TIMEOUT_S at the latest."""
+        job = Job(call)
         job.timer = self._loop.call_later(ANSWER_TIMEOUT_S, job.expire)
         self._to_read.put(job)
-        return job.future
+        return job
 
     async def close(self) -> None:
         """Run what is queued, and close the connections."""
@@ -153,7 +154,7 @@ class PostgresqlStore:
     def _work(self, jobs: "queue.SimpleQueue[Job[Any] | None]", session: "Session") -> None:
         with closing(session):
             while (job := jobs.get()) is not None:
-                if job.future.done():
+                if job.done:
                     continue
                 try:
                     job.result = session.run(job.call, job.begun + ANSWER_TIMEOUT_S)

@@ -22,8 +22,9 @@ from urllib.parse import quote
 from peewee import PeeweeException, SqliteDatabase
 
 from orders.book import OrderBook
+from orders.jobs import Job
 from orders.models import SCHEMA_VERSION, create_tables, missing_parts
-from orders.store import CannotOpenDatabase, Job, Store, WriteNeeded, refuse_to_write
+from orders.store import CannotOpenDatabase, Store, WriteNeeded, refuse_to_write
 
 T = TypeVar("T")
 
@@ -98,8 +99,8 @@ class SqliteStore:
         self._reader = OrderBook(self._database, before_write=refuse_to_write)
         self._writer = GroupWriter(path)
 
-    def run(self, call: Callable[[OrderBook], T]) -> "T | asyncio.Future[T]":
-        """Try `call` on what is committed; if it has to write, hand it to the writer and return a future."""
+    def run(self, call: Callable[[OrderBook], T]) -> T | Job[T]:
+        """Try `call` on what is committed; if it has to write, hand it to the writer and return the job."""
         try:
             return call(self._reader)
         except WriteNeeded:
@@ -114,8 +115,9 @@ class SqliteStore:
 class GroupWriter:
     """Runs calls that write in the order in which they came, many in one transaction (group commit).
 
-    The calls take microseconds and run on the event loop. What waits, for the other processes and for the disk, is
-    done on a thread; meanwhile the next group gathers.
+    The calls take microseconds and run on the event loop. The disk is waited for on a thread; meanwhile the next group
+    gathers. While another process writes, the thread does everything, so that nobody's turn is spent waiting for the
+    loop.
     """
 
     def __init__(self, path: str) -> None:
@@ -127,20 +129,21 @@ class GroupWriter:
         self._thread = ThreadPoolExecutor(1, "orders-writer")
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job[Any]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    def submit(self, call: Callable[[OrderBook], T]) -> "asyncio.Future[T]":
-        """Queue `call`; return the future of its result, done when the result is on disk."""
-        job = Job(call, self._loop.create_future())
+    def submit(self, call: Callable[[OrderBook], T]) -> Job[T]:
+        """Queue `call`; return the job, which is done when its result is on disk."""
+        job = Job(call)
         self._jobs.append(job)
-        if self._task is None or self._task.done():
-            self._task = self._loop.create_task(self._write())
-        return job.future
+        if self._idle.is_set():
+            self._idle.clear()
+            self._write()
+        return job
 
     async def close(self) -> None:
         """Commit what is queued and close the database."""
-        if self._task is not None:
-            await self._task
+        await self._idle.wait()
         self._thread.shutdown()
         # Of processes that close at the same moment, each would leave the WAL for the other to clear away.
         with suppress(TimeoutError):
@@ -148,21 +151,38 @@ class GroupWriter:
         self._database.close()
         self._turn.close()
 
-    async def _write(self) -> None:
-        while self._jobs:
-            group = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_GROUP))]
-            try:
-                if not self._begin():
-                    await self._loop.run_in_executor(self._thread, self._turn.wait, self._begin)
-                try:
-                    await self._commit(group)
-                finally:
-                    self._turn.pass_on()
-            except Exception as error:
-                for job in group:
-                    job.error = error
-            for job in group:
-                job.resolve()
+    def _write(self) -> None:
+        group = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_GROUP))]
+        try:
+            begun = self._begin()
+            if begun:
+                self._run(group)
+        except Exception as error:
+            self._give_up(group, error)
+            self._loop.call_soon(self._written, group)
+        else:
+            self._thread.submit(self._wait, group, begun)
+
+    def _wait(self, group: list[Job[Any]], begun: bool) -> None:
+        """On the thread: wait for the turn, if need be, and for the disk."""
+        try:
+            if not begun:
+                self._turn.wait(self._begin)
+                self._run(group)
+            self._database.commit()
+            self._turn.pass_on()
+        except Exception as error:
+            self._give_up(group, error)
+        self._loop.call_soon_threadsafe(self._written, group)
+
+    def _written(self, group: list[Job[Any]]) -> None:
+        # The next group first: the disk works on it while these are answered.
+        if self._jobs:
+            self._write()
+        else:
+            self._idle.set()
+        for job in group:
+            job.resolve()
 
     def _begin(self) -> bool:
         """Begin a transaction, if no other process is writing; return whether it has begun."""
@@ -172,35 +192,35 @@ class GroupWriter:
             self._database.begin("IMMEDIATE")
         except BaseException as error:
             self._turn.pass_on()
+            # By a program that knows nothing of turns.
             if "database is locked" in str(error):
                 return False
             raise
         return True
 
-    async def _commit(self, group: list[Job[Any]]) -> None:
-        """Run calls and commit the transaction that has begun; drop those that fail from the group."""
-        try:
-            while failed := self._run(group):
-                # One bad call must not spoil the others: they begin anew without it.
-                self._database.rollback()
-                self._database.begin("IMMEDIATE")
-                group.remove(failed)
-                failed.resolve()
-            await self._loop.run_in_executor(self._thread, self._database.commit)
-        except BaseException:
-            if self._database.connection().in_transaction:
-                self._database.rollback()
-            raise
+    def _run(self, group: list[Job[Any]]) -> None:
+        """Run calls in a transaction that has begun; one that fails leaves nothing in it."""
+        while not self._all_succeed([job for job in group if job.error is None]):
+            self._database.rollback()
+            self._database.begin("IMMEDIATE")
 
-    def _run(self, group: list[Job[Any]]) -> Job[Any] | None:
-        """Run calls; return the first that fails, if there is one."""
+    def _all_succeed(self, group: list[Job[Any]]) -> bool:
         for job in group:
             try:
                 job.result = job.call(self._book)
             except Exception as error:
                 job.error = error
-                return job
-        return None
+                return False
+        return True
+
+    def _give_up(self, group: list[Job[Any]], error: Exception) -> None:
+        """Undo a transaction that cannot be committed, if it has begun."""
+        for job in group:
+            job.error = job.error or error
+        with suppress(PeeweeException):
+            if self._database.connection().in_transaction:
+                self._database.rollback()
+        self._turn.pass_on()
 
 
 class Turn:
