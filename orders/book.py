@@ -5,10 +5,12 @@ all of them happen or none. Somebody else may write between the two, so no write
 has a condition of its own or is refused by a unique index, and the store runs the call that lost once more.
 """
 
+import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from peewee import Database, Node
 
@@ -52,7 +54,7 @@ class OrderBook:
         self._write(self._complete_active_order_of_executor, executor_id=executor_id)
         self._write(
             self._insert_order,
-            assigned_order_id=str(uuid4()),
+            assigned_order_id=new_id(),
             order_id=order_id,
             executor_id=executor_id,
             zone_id=zone_id,
@@ -95,6 +97,19 @@ class OrderBook:
         self._before_write()
         changed: int = query.execute(**parameters).rowcount
         return changed
+
+
+def new_id() -> str:
+    """Return a new UUID of version 7 (RFC 9562 §5.7).
+
+    It begins with the time, in milliseconds, so that new orders stand together in the index, however many there are.
+    """
+    random = int.from_bytes(os.urandom(10))
+    milliseconds = time.time_ns() // 1_000_000
+    version, variant = 7, 0b10
+    return str(
+        UUID(int=milliseconds << 80 | version << 76 | (random >> 68) << 64 | variant << 62 | random & (1 << 62) - 1)
+    )
 
 
 def utc_now() -> str:
