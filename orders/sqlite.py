@@ -8,6 +8,7 @@ answered after its commit: one wait for the disk serves many clients.
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -28,6 +29,8 @@ from orders.store import CannotOpenDatabase, Store, WriteNeeded, refuse_to_write
 
 T = TypeVar("T")
 
+logger = logging.getLogger("orders")
+
 # "ORDS" in the header of the file (PRAGMA application_id) tells our databases from other programs'.
 APPLICATION_ID = 0x4F524453
 
@@ -35,6 +38,9 @@ BUSY_TIMEOUT_S = 10.0
 TURN_POLL_S = 0.0005
 NEXT, NOW = 0, 1
 MAX_GROUP = 500
+# A call writes some 4 pages, each of them a frame of the WAL.
+CHECKPOINT_AFTER = 250
+MAX_WAL_FRAMES = 10_000
 MEMORY = ":memory:"
 
 
@@ -69,7 +75,7 @@ def database_of(path: str, **options: Any) -> SqliteDatabase:
     """Return the database at a path, every commit to which waits for the disk; `options` are Peewee's."""
     # Times are text, which SQLite has no better type for.
     settings = {"timeout": BUSY_TIMEOUT_S, "field_types": {"TIMESTAMPTZ": "TEXT"}, **options}
-    return SqliteDatabase(path, pragmas={"synchronous": "full"}, **settings)
+    return SqliteDatabase(path, pragmas={"synchronous": "full", "wal_autocheckpoint": 0}, **settings)
 
 
 class MemoryStore:
@@ -127,6 +133,7 @@ class GroupWriter:
         self._database.connect()
         self._book = OrderBook(self._database)
         self._thread = ThreadPoolExecutor(1, "orders-writer")
+        self._checkpoints = Checkpoints(path)
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job[Any]] = deque()
         self._idle = asyncio.Event()
@@ -145,6 +152,7 @@ class GroupWriter:
         """Commit what is queued and close the database."""
         await self._idle.wait()
         self._thread.shutdown()
+        self._checkpoints.close()
         # Of processes that close at the same moment, each would leave the WAL for the other to clear away.
         with suppress(TimeoutError):
             self._turn.wait(self._turn.take)
@@ -170,6 +178,7 @@ class GroupWriter:
                 self._turn.wait(self._begin)
                 self._run(group)
             self._database.commit()
+            self._checkpoints.count(len(group), self._database)
             self._turn.pass_on()
         except Exception as error:
             self._give_up(group, error)
@@ -221,6 +230,48 @@ class GroupWriter:
             if self._database.connection().in_transaction:
                 self._database.rollback()
         self._turn.pass_on()
+
+
+class Checkpoints:
+    """Moves what was committed from the WAL to the database itself, beside the writes.
+
+    SQLite would do it at the end of some commit, and let everybody who writes wait for that.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._database = database_of(path, thread_safe=False, check_same_thread=False)
+        self._database.connect()
+        self._thread = ThreadPoolExecutor(1, "orders-checkpoint")
+        self._calls = 0
+        self._behind = False
+
+    def count(self, calls: int, database: SqliteDatabase) -> None:
+        """Note a commit, on its thread and before the turn is passed on; begin a checkpoint if there is enough to do.
+
+        If writes are faster than checkpoints, this one is done by the writer itself, for without a pause between two
+        commits the WAL would grow for ever.
+        """
+        self._calls += calls
+        if self._calls < CHECKPOINT_AFTER:
+            return
+        self._calls = 0
+        if self._behind:
+            self._checkpoint(database)
+        else:
+            self._thread.submit(self._checkpoint, self._database)
+
+    def close(self) -> None:
+        """End the checkpoint that is under way."""
+        self._thread.shutdown()
+        self._database.close()
+
+    def _checkpoint(self, database: SqliteDatabase) -> None:
+        try:
+            _, frames, _ = database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._behind = frames > MAX_WAL_FRAMES
+        except PeeweeException as error:
+            # A full disk, say. What is in the WAL is safe there.
+            logger.warning("the WAL cannot be moved to the database: %s", error)
 
 
 class Turn:

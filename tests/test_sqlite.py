@@ -366,6 +366,26 @@ def test_a_bad_call_does_not_spoil_its_group(database: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("max_frames", [0, 200])
+def test_the_wal_does_not_grow_for_ever(database: Path, monkeypatch: pytest.MonkeyPatch, max_frames: int) -> None:
+    """What was committed is moved to the database while writes go on, by the writer itself if it falls behind."""
+    monkeypatch.setattr("orders.sqlite.CHECKPOINT_AFTER", 10)
+    monkeypatch.setattr("orders.sqlite.MAX_WAL_FRAMES", max_frames)
+
+    async def scenario() -> None:
+        store = open_file(database)
+        for n in range(200):
+            calls = [run(store, "assign", f"order-{n}-{m}", f"executor-{m}", "zone") for m in range(5)]
+            assert await asyncio.gather(*calls) == [True] * 5
+        size = Path(f"{database}-wal").stat().st_size
+        await store.close()
+        assert size < 500 * 4096, f"1,000 assigns left {size:,} bytes"
+
+    asyncio.run(scenario())
+    assert execute(database, "SELECT count(*) FROM assigned_order") == [(1000,)]
+    assert not Path(f"{database}-wal").exists()
+
+
 def test_closing_commits_what_was_submitted(database: Path) -> None:
     """A store that is closed at once still writes what it had accepted."""
 
