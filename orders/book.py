@@ -1,6 +1,6 @@
 """What the service does: the book of orders, as plain synchronous calls.
 
-A call reads first, with one query, and writes last. The store (`orders.database`) makes its writes one transaction:
+A call reads first, with one query, and writes last. The store (`orders.store`) makes its writes one transaction:
 all of them happen or none. Somebody else may write between the two, so no write relies on what was read: it either
 has a condition of its own or is refused by a unique index, and the store runs the call that lost once more.
 """
@@ -26,7 +26,7 @@ class Collision(Exception):
 
 
 class OrderBook:
-    """The orders in a database, through the calling thread's connection to it."""
+    """The orders in a database."""
 
     def __init__(self, database: Database, *, before_write: Callable[[], None] = lambda: None) -> None:
         """Compile the queries. `before_write` is called before each write: it may begin a transaction, or raise."""

@@ -1,14 +1,14 @@
 """Databases by their URLs. SQLite serves one host, PostgreSQL many; what the service does is the same on both.
 
-                        SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
-    what only reads     at once, on the event loop               one statement, on a thread
-    what writes         many calls in one transaction, whose     on a thread, a call in one transaction
-                        commit is waited for on a thread
-    collisions          none: writers take turns                 decided by the unique indexes and the conditions
-                                                                 of the writes; the losing call is run again
+A call on the order book is tried where nothing is written, which is enough for most of them. If it has to write, it is
+run again where it may, and its answer comes after the commit:
 
-Either way `orders.book` does the work, reading first and writing last, the tables enforce the rules, and the answer
-comes after the commit.
+                        SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
+    what only reads     at once, on the event loop               on threads with a connection each
+    what writes         in groups, a transaction a group:        on other threads with a connection each,
+                        one wait for the disk for all            a transaction a call
+    collisions          none: processes take turns               decided by unique indexes and by the conditions
+                                                                 of the writes; the call that lost is run again
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class DatabaseURL:
         """
         scheme, separator, path = url.partition("://")
         if not separator:
-            raise DatabaseURLError(f"{url!r} is not a database URL like sqlite:///orders.db")
+            raise DatabaseURLError("it is not a database URL like sqlite:///orders.db or postgresql://host/orders")
         if scheme == "postgresql":
             try:
                 return cls("postgresql", _postgresql().parse(url))

@@ -52,13 +52,6 @@ class Job(Generic[T]):
         if self._done:
             callback(self)
 
-    async def wait(self) -> T:
-        """Wait for the outcome."""
-        done = asyncio.Event()
-        self.when_done(lambda _: done.set())
-        await done.wait()
-        return self.outcome()
-
     def expire(self) -> None:
         """Give up waiting, with an error; the call may still be run."""
         self.error = TimeoutError(f"the database took longer than {time.monotonic() - self.begun:.1f} s")
@@ -76,6 +69,7 @@ class Job(Generic[T]):
                 self.result, self.error = self._otherwise(self.error), None
             if self._callback is not None:
                 self._callback(self)
+            self._callback = self._otherwise = None
         except Exception:
             # Whoever resolves many jobs has to go on to the next.
             logger.exception("a result could not be handed out")

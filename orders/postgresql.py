@@ -1,14 +1,16 @@
 """Orders in PostgreSQL: for many processes on many hosts.
 
-Calls run on threads, each with a connection of its own. What a call reads is one statement, outside of a transaction;
-its first write begins one. What can go wrong, and what is done about it:
+Calls run on threads, each with a connection of its own: at first on those that only read, and again on those that write
+if they have to. What a call reads is one statement, outside of a transaction; its first write begins one. What can go
+wrong, and what is done about it:
 
     a collision with another process ............. the call is run again, until its time is up
     the connection was lost, or the server no
       longer takes writes, before the commit ..... the call is run again, once, on a new connection
     it was lost during the commit ................ an error: nobody knows whether it was committed, and a client
                                                    that repeats its request will find out
-    no answer, no connection ..................... an error after ANSWER_TIMEOUT_S
+    no answer .................................... an error after ANSWER_TIMEOUT_S
+    no connection ................................ an error, at the same time at the latest
     no end of a commit ........................... the same; the thread stays with it, and the others go on
 """
 
@@ -44,6 +46,8 @@ logger = logging.getLogger("orders")
 
 ANSWER_TIMEOUT_S = 5.0
 RETRY_PAUSE_S = 0.005
+MAX_WAITING = 5_000
+SET_UP_TIMEOUT_S = 1.0
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10.0
 # "ORDS": the advisory lock under which the tables are created.
@@ -87,10 +91,14 @@ def parse(url: str) -> str:
     """
     try:
         given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise ValueError(one_line(error)) from None
+    except psycopg.ProgrammingError:
+        # Its words have parts of the URL in them, which may be parts of the password.
+        raise ValueError(
+            "libpq cannot read the URL; what has a special meaning in it, in a password say, is written as %XX"
+        ) from None
     defaults = dict(DEFAULTS)
-    if "," in str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST")):
+    hosts = [given.get("host"), given.get("hostaddr"), os.environ.get("PGHOST"), os.environ.get("PGHOSTADDR")]
+    if any("," in str(host) for host in hosts):
         # Of several servers, only one takes writes.
         defaults["target_session_attrs"] = "read-write"
     for name, variable in VARIABLES.items():
@@ -159,8 +167,10 @@ class PostgresqlStore:
                 try:
                     job.result = session.run(job.call, job.begun + ANSWER_TIMEOUT_S)
                 except WriteNeeded:
-                    self._to_write.put(job)
-                    continue
+                    if self._to_write.qsize() < MAX_WAITING:
+                        self._to_write.put(job)
+                        continue
+                    job.error = RuntimeError(f"{MAX_WAITING} calls wait for a connection to write already")
                 except Exception as error:
                     job.error = error
                 # The loop is closed if this took longer than a stop waits.
@@ -184,11 +194,11 @@ class Session:
         Raises TimeoutError or what Peewee does, having written nothing, unless the connection was lost in the commit.
         """
         may_reconnect = True
-        collision: Exception | None = None
+        cause: Exception | None = None
         while True:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the call was not done within {ANSWER_TIMEOUT_S} s") from collision
             self._database.use_until(deadline)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the call was not done within {ANSWER_TIMEOUT_S} s") from cause
             self._writing = self._committing = False
             try:
                 result = call(self._book)
@@ -198,11 +208,11 @@ class Session:
             except WriteNeeded:
                 raise
             except Exception as error:
+                cause = error
                 usable = self._recover(error)
                 if isinstance(error, Collision) or _sqlstate(error) in COLLISIONS:
-                    collision = error
                     time.sleep(random.uniform(0, RETRY_PAUSE_S))
-                elif usable or self._committing or not may_reconnect:
+                elif usable or self._committing or not may_reconnect or time.monotonic() > deadline:
                     raise
                 else:
                     logger.warning("lost the connection to the database: %s", one_line(error))
@@ -255,7 +265,10 @@ class BoundedDatabase(PostgresqlDatabase):
         super().__init__(conninfo, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
 
     def use_until(self, deadline: float) -> None:
-        """Connect, unless that was done before, and wait for no answer beyond `deadline` until the next such call."""
+        """Connect, unless that was done before, and wait for no answer beyond `deadline` until the next such call.
+
+        Connecting takes as long as it takes: `connect_timeout` for each address.
+        """
         self._deadline = deadline
         self.connect(reuse_if_open=True)
         self._connection.deadline = deadline
@@ -267,7 +280,8 @@ class BoundedDatabase(PostgresqlDatabase):
     def _connect(self) -> BoundedConnection:
         self._connection = BoundedConnection.connect(self.database, autocommit=True, context=ADAPTERS)
         try:
-            self._connection.deadline = self._deadline
+            # Time to set up a connection that took long, or the next call would have to begin anew.
+            self._connection.deadline = max(self._deadline, time.monotonic() + SET_UP_TIMEOUT_S)
             self._connection.execute(SET_UP_SESSION)
         except psycopg.Error:
             self._connection.close()
@@ -335,12 +349,13 @@ def _create_schema(database: PostgresqlDatabase) -> None:
     if versions != [SCHEMA_VERSION]:
         found = ", ".join(map(str, versions)) or "none"
         raise CannotOpenDatabase(f"it has schema version {found}, this release knows {SCHEMA_VERSION} alone")
-    if lacking := missing_parts(database):
-        raise CannotOpenDatabase(f"it lacks {', '.join(lacking)}")
     for privilege in ("SELECT", "INSERT", "UPDATE"):
         query = "SELECT has_table_privilege('assigned_order', %s)"
         if not database.execute_sql(query, (privilege,)).fetchone()[0]:
             raise CannotOpenDatabase(f"its user lacks the privilege {privilege} on the table assigned_order")
+    # Last: nobody sees columns without a privilege.
+    if lacking := missing_parts(database):
+        raise CannotOpenDatabase(f"it lacks {', '.join(lacking)}")
 
 
 def _sqlstate(error: Exception) -> str | None:

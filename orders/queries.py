@@ -30,7 +30,7 @@ class CompiledQuery:
         self._sql, self._values = database.get_sql_context().sql(query).query()
 
     def execute(self, **parameters: object) -> Any:
-        """Execute the query on the calling thread's connection; return the driver's cursor."""
+        """Execute the query on the database's connection; return the driver's cursor."""
         values = [parameters[value] if type(value) is Placeholder else value for value in self._values]
         return self._database.execute_sql(self._sql, values)
 

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,10 +37,10 @@ APPLICATION_ID = 0x4F524453
 
 BUSY_TIMEOUT_S = 10.0
 TURN_POLL_S = 0.0005
-NEXT, NOW = 0, 1
+NEXT, NOW, CHECKPOINT = 0, 1, 2
 MAX_GROUP = 500
-# A call writes some 4 pages, each of them a frame of the WAL.
-CHECKPOINT_AFTER = 250
+# An assign changes two rows and writes some 4 pages, each of them a frame of the WAL.
+CHECKPOINT_AFTER = 500
 MAX_WAL_FRAMES = 10_000
 MEMORY = ":memory:"
 
@@ -76,6 +77,13 @@ def database_of(path: str, **options: Any) -> SqliteDatabase:
     # Times are text, which SQLite has no better type for.
     settings = {"timeout": BUSY_TIMEOUT_S, "field_types": {"TIMESTAMPTZ": "TEXT"}, **options}
     return SqliteDatabase(path, pragmas={"synchronous": "full", "wal_autocheckpoint": 0}, **settings)
+
+
+def started_thread(name: str) -> ThreadPoolExecutor:
+    """Return a thread that runs already: one that cannot be started is found out now, not at the first write."""
+    thread = ThreadPoolExecutor(1, name)
+    thread.submit(int).result()
+    return thread
 
 
 class MemoryStore:
@@ -132,8 +140,8 @@ class GroupWriter:
         self._database = database_of(path, thread_safe=False, check_same_thread=False, timeout=0)
         self._database.connect()
         self._book = OrderBook(self._database)
-        self._thread = ThreadPoolExecutor(1, "orders-writer")
-        self._checkpoints = Checkpoints(path)
+        self._thread = started_thread("orders-writer")
+        self._checkpoints = Checkpoints(path, self._turn)
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job[Any]] = deque()
         self._idle = asyncio.Event()
@@ -160,16 +168,17 @@ class GroupWriter:
         self._turn.close()
 
     def _write(self) -> None:
+        while self._jobs and time.monotonic() > self._jobs[0].begun + BUSY_TIMEOUT_S:
+            self._jobs.popleft().expire()
         group = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_GROUP))]
         try:
             begun = self._begin()
             if begun:
                 self._run(group)
+            self._thread.submit(self._wait, group, begun)
         except Exception as error:
             self._give_up(group, error)
             self._loop.call_soon(self._written, group)
-        else:
-            self._thread.submit(self._wait, group, begun)
 
     def _wait(self, group: list[Job[Any]], begun: bool) -> None:
         """On the thread: wait for the turn, if need be, and for the disk."""
@@ -178,20 +187,24 @@ class GroupWriter:
                 self._turn.wait(self._begin)
                 self._run(group)
             self._database.commit()
-            self._checkpoints.count(len(group), self._database)
-            self._turn.pass_on()
         except Exception as error:
             self._give_up(group, error)
-        self._loop.call_soon_threadsafe(self._written, group)
+        else:
+            self._checkpoints.after_commit(self._database)
+            self._turn.pass_on()
+        finally:
+            self._loop.call_soon_threadsafe(self._written, group)
 
     def _written(self, group: list[Job[Any]]) -> None:
         # The next group first: the disk works on it while these are answered.
-        if self._jobs:
-            self._write()
-        else:
-            self._idle.set()
-        for job in group:
-            job.resolve()
+        try:
+            if self._jobs:
+                self._write()
+            else:
+                self._idle.set()
+        finally:
+            for job in group:
+                job.resolve()
 
     def _begin(self) -> bool:
         """Begin a transaction, if no other process is writing; return whether it has begun."""
@@ -235,26 +248,31 @@ class GroupWriter:
 class Checkpoints:
     """Moves what was committed from the WAL to the database itself, beside the writes.
 
-    SQLite would do it at the end of some commit, and let everybody who writes wait for that.
+    SQLite would do it at the end of some commit, and let everybody who writes wait for that. There is one checkpoint at
+    a time, of all processes, and it begins when there is something to move: before version 3.51.3, SQLite can lose what
+    is committed while a checkpoint looks at a WAL in which there is nothing left (https://sqlite.org/wal.html).
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, turn: "Turn") -> None:
+        self._turn = turn
         self._database = database_of(path, thread_safe=False, check_same_thread=False)
         self._database.connect()
-        self._thread = ThreadPoolExecutor(1, "orders-checkpoint")
-        self._calls = 0
+        self._thread = started_thread("orders-checkpoint")
+        self._running = threading.Event()
+        self._changes = 0
         self._behind = False
 
-    def count(self, calls: int, database: SqliteDatabase) -> None:
-        """Note a commit, on its thread and before the turn is passed on; begin a checkpoint if there is enough to do.
+    def after_commit(self, database: SqliteDatabase) -> None:
+        """Begin a checkpoint, if there is enough to do: on the thread of a commit, before the turn is passed on.
 
         If writes are faster than checkpoints, this one is done by the writer itself, for without a pause between two
         commits the WAL would grow for ever.
         """
-        self._calls += calls
-        if self._calls < CHECKPOINT_AFTER:
+        changes = database.connection().total_changes
+        if changes < self._changes + CHECKPOINT_AFTER or self._running.is_set() or not self._turn.take_checkpoint():
             return
-        self._calls = 0
+        self._changes = changes
+        self._running.set()
         if self._behind:
             self._checkpoint(database)
         else:
@@ -267,11 +285,16 @@ class Checkpoints:
 
     def _checkpoint(self, database: SqliteDatabase) -> None:
         try:
-            _, frames, _ = database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self._behind = frames > MAX_WAL_FRAMES
-        except PeeweeException as error:
+            busy, frames, moved = database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if not busy:
+                # What somebody who reads for long has held up is too much to be moved while others wait.
+                self._behind = frames > MAX_WAL_FRAMES > frames - moved
+        except Exception as error:
             # A full disk, say. What is in the WAL is safe there.
             logger.warning("the WAL cannot be moved to the database: %s", error)
+        finally:
+            self._turn.end_checkpoint()
+            self._running.clear()
 
 
 class Turn:
@@ -301,6 +324,18 @@ class Turn:
     def pass_on(self) -> None:
         """Give the lock to the next one."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, NOW)
+
+    def take_checkpoint(self) -> bool:
+        """Take the lock of whoever does a checkpoint, if it is free; return whether it was."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, CHECKPOINT)
+        except OSError:
+            return False
+        return True
+
+    def end_checkpoint(self) -> None:
+        """Give that lock back."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, CHECKPOINT)
 
     def wait(self, attempt: Callable[[], bool]) -> None:
         """Wait until an attempt to take the lock succeeds. Raises TimeoutError."""

@@ -39,3 +39,11 @@ def test_other_urls_are_refused(url: str) -> None:
     """What names neither an SQLite file nor a PostgreSQL database is refused, and the message shows it."""
     with pytest.raises(DatabaseURLError):
         DatabaseURL.parse(url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:hu%zzsh@host/orders", "postgresql:/user:hush@host/orders"])
+def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    """There may be a password in it, and complaints end up in logs."""
+    with pytest.raises(DatabaseURLError) as refused:
+        DatabaseURL.parse(url)
+    assert "sh@" not in str(refused.value)

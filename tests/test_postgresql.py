@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -211,13 +212,17 @@ def test_another_encoding_is_refused(postgresql: PostgreSQL) -> None:
         prepare(DatabaseURL.parse(url))
 
 
-def test_a_user_who_may_not_write_is_refused(postgresql: PostgreSQL, prepared: str) -> None:
+@pytest.mark.parametrize(
+    ("tables", "missing"),
+    [("assigned_order, orders_schema_version", "INSERT"), ("orders_schema_version", "SELECT")],
+)
+def test_a_user_who_may_not_write_is_refused(postgresql: PostgreSQL, prepared: str, tables: str, missing: str) -> None:
     """Privileges that are missing are found at the start, not at the first write."""
-    name = prepared.rpartition("/")[2]
-    postgresql.execute(f"CREATE ROLE reader_{name} LOGIN")
-    execute(prepared, f"GRANT SELECT ON assigned_order, orders_schema_version TO reader_{name}")
-    with pytest.raises(CannotOpenDatabase, match="lacks the privilege INSERT on the table assigned_order"):
-        prepare(DatabaseURL.parse(prepared.replace("orders@", f"reader_{name}@")))
+    role = f"reader_of_{prepared.rpartition('/')[2]}"
+    postgresql.execute(f"CREATE ROLE {role} LOGIN")
+    execute(prepared, f"GRANT SELECT ON {tables} TO {role}")
+    with pytest.raises(CannotOpenDatabase, match=f"lacks the privilege {missing} on the table assigned_order"):
+        prepare(DatabaseURL.parse(prepared.replace("orders@", f"{role}@")))
 
 
 @pytest.mark.parametrize(
@@ -412,6 +417,20 @@ def test_the_service_is_back_when_its_database_is(own_postgresql: PostgreSQL) ->
             assert client.http.get("/health").json() == {"status": "ok"}
             assert message(client.acquire("executor")) == ACQUIRED
         assert service.stop() == 0, service.log()
+
+
+def test_hosts_that_are_gone_do_not_keep_the_service_from_the_one_that_is_there(prepared: str) -> None:
+    """Finding the right host may take longer than a call may; the connection is kept for the next call."""
+    with ExitStack() as stack:
+        # They accept, and say nothing.
+        gone = [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
+        address = prepared.split("@")[1]
+        hosts = ",".join([*(f"127.0.0.1:{port}" for port in gone), address.partition("/")[0]])
+        url = f"postgresql://orders@{hosts}/{address.partition('/')[2]}?connect_timeout=2"
+        run = stack.enter_context(session(url))
+        with pytest.raises(TimeoutError):
+            run(lambda book: book.assign("order", "executor", "zone"))
+        assert run(lambda book: book.assign("order", "executor", "zone")) is True
 
 
 def test_a_stuck_database_does_not_pile_up_requests(own_postgresql: PostgreSQL) -> None:

@@ -27,8 +27,13 @@ from orders.database import DatabaseURL, prepare
 from tests.deploy.nginx import find_nginx
 
 ROOT = Path(__file__).parent.parent.parent
-needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not there: apt-get install wrk")
-needs_nginx = pytest.mark.skipif(find_nginx() is None, reason="nginx is not there: apt-get install nginx")
+
+
+@pytest.fixture(autouse=True)
+def programs() -> None:
+    """The programs that do not come from PyPI."""
+    assert shutil.which("wrk"), "wrk is not installed; on Debian and Ubuntu: apt-get install wrk"
+    assert find_nginx(), "nginx is not installed; on Debian and Ubuntu: apt-get install nginx"
 
 
 def benchmarks(*arguments: str) -> list[str]:
@@ -36,14 +41,15 @@ def benchmarks(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks", *arguments]
 
 
-@needs_wrk
-@needs_nginx
 @pytest.mark.timeout(600)
 def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> None:
     """A quick run ends well; its JSON has positive figures for every server and phase; charts and tables are there."""
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    steps = tmp_path / "steps.md"
+    for page in (readme, steps):
+        page.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
     written = [f"--json={tmp_path / 'results.json'}", f"--charts={tmp_path / 'charts'}", f"--readme={readme}"]
+    written.append(f"--steps={steps}")
     ended = subprocess.run(benchmarks("--quick", *written), cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     results = json.loads((tmp_path / "results.json").read_text())
@@ -59,6 +65,7 @@ def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> Non
     assert len(list((tmp_path / "charts").glob("*.svg"))) == 7
     assert "### Goals" in readme.read_text() and "old" not in readme.read_text()
     assert readme.read_text().startswith("before\n") and readme.read_text().endswith("after\n")
+    assert "acquires/s" in steps.read_text() and "old" not in steps.read_text()
 
 
 def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
@@ -70,7 +77,6 @@ def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1 and "apt-get install wrk" in ended.stderr
 
 
-@needs_wrk
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(signal_number: signal.Signals) -> None:
     """After Ctrl-C or SIGTERM in the middle of a phase, no process and no file of the run is left."""
@@ -138,7 +144,6 @@ def failing_server() -> Iterator[int]:
         thread.join()
 
 
-@needs_wrk
 def test_failed_requests_are_counted(failing_server: int) -> None:
     """An answer that is not 2xx is an error."""
     load = run_wrk(failing_server, "acquire", seconds=1, executors=10, prefix="test-")
