@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.charts import draw
 from benchmarks.measure import GROWTH, SERVERS, Settings, WrongAnswer, measure
-from benchmarks.report import failures, tables, to_json, write_tables
+from benchmarks.report import failures, step_table, tables, to_json, write_tables
 from benchmarks.servers import CannotStart
 from benchmarks.wrk import WrkFailed, check_wrk
 
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw(results, options.charts)
     if options.readme:
         write_tables(options.readme, text)
+    if options.steps:
+        write_tables(options.steps, step_table(results))
     return 1 if results.left_out or failures(results) else 0
 
 
@@ -57,7 +59,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks",
         description="Measure the server beside others. A whole run replaces results.json, the charts and the tables in"
-        " README.md of this directory; one with --quick or --only writes just what it is told to.",
+        " README.md of this directory and of deploy/; one with --quick or --only writes just what it is told to.",
     )
     parser.add_argument("--rounds", type=int, help="how often each server is visited (default: 5)")
     parser.add_argument("--seconds", type=int, help="how long a phase is, in whole seconds (default: 5)")
@@ -72,11 +74,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write everything that was measured")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="where to draw the charts")
     parser.add_argument("--readme", type=Path, metavar="PATH", help="the page whose tables to replace")
+    parser.add_argument("--steps", type=Path, metavar="PATH", help="the page whose table of steps to replace")
     options = parser.parse_args(argv)
     if not options.quick and not options.only:
         options.json = options.json or HERE / "results.json"
         options.charts = options.charts or HERE / "charts"
         options.readme = options.readme or HERE / "README.md"
+        options.steps = options.steps or HERE.parent / "deploy" / "README.md"
     return options
 
 

@@ -176,6 +176,21 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headings), rule, *map(line, rows)])
 
 
+def step_table(results: Results) -> str:
+    """Return how far each step of running the service goes, in short."""
+    rows = []
+    for name in STEPS:
+        if series := results.servers.get(name):
+            speeds = [f"{value(series, phase, 'throughput'):,.0f}" for phase in ("acquire", "mix", "assign")]
+            times = [
+                f"{value(series, phase, 'p50_ms'):.0f} / {value(series, phase, 'p99_ms'):.0f}"
+                for phase in ("acquire", "mix", "assign")
+            ]
+            rows.append([series.title, *(cell for pair in zip(speeds, times, strict=True) for cell in pair)])
+    phases = [heading for phase in ("acquires", "mix", "assigns") for heading in (f"{phase}/s", "ms")]
+    return table(["", *phases], rows)
+
+
 def to_json(results: Results) -> dict[str, Any]:
     """Return everything: each round, the medians, and the goals."""
     return {
