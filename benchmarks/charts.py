@@ -106,9 +106,10 @@ def growth(results: Results) -> Figure:
         panel.set_xscale("log")
         panel.set_xticks(list(sizes), [f"{size:,}" for size in sizes])
         panel.minorticks_off()
-        panel.set_ylim(bottom=0)
         panel.grid(axis="y")
         panel.set_title(database_of(name))
+    # Only now: the panels share the axis, and a limit on it keeps it from growing with the next one.
+    panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("µs of CPU a request")
     panels[-1].legend(frameon=False)
     figure.supxlabel("stored orders", fontsize="medium")
