@@ -259,7 +259,7 @@ class Checkpoints:
         self._database.connect()
         self._thread = started_thread("orders-checkpoint")
         self._running = threading.Event()
-        self._changes = 0
+        self._changes = self._moved = 0
         self._behind = False
 
     def after_commit(self, database: SqliteDatabase) -> None:
@@ -269,9 +269,11 @@ class Checkpoints:
         commits the WAL would grow for ever.
         """
         changes = database.connection().total_changes
-        if changes < self._changes + CHECKPOINT_AFTER or self._running.is_set() or not self._turn.take_checkpoint():
+        wrote, self._changes = changes > self._changes, changes
+        enough = changes >= self._moved + CHECKPOINT_AFTER
+        if not wrote or not enough or self._running.is_set() or not self._turn.take_checkpoint():
             return
-        self._changes = changes
+        self._moved = changes
         self._running.set()
         if self._behind:
             self._checkpoint(database)
