@@ -72,7 +72,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         type=number(int, 2, 1000),
         metavar="N",
         default=8,
-        help="how many connections each worker keeps to PostgreSQL, half of them for writes",
+        help="how many connections each worker keeps to PostgreSQL, half of them for writes; 2 or more",
     )
     serve.add_argument(
         "--idle-timeout",

@@ -39,7 +39,7 @@ class DatabaseURL:
         scheme, separator, path = url.partition("://")
         if not separator:
             raise DatabaseURLError("it is not a database URL like sqlite:///orders.db or postgresql://host/orders")
-        if scheme == "postgresql":
+        if scheme in ("postgresql", "postgres"):
             try:
                 return cls("postgresql", _postgresql().parse(url))
             except ValueError as error:
@@ -86,6 +86,6 @@ def _postgresql() -> ModuleType:
         from orders import postgresql
     except ModuleNotFoundError as error:
         raise DatabaseURLError(
-            f"PostgreSQL needs {error.name}, which the extra brings: pip install 'orders-service[postgresql]'"
+            f"PostgreSQL needs {error.name}, which the extra postgresql brings: pip install '.[postgresql]'"
         ) from None
     return postgresql

@@ -20,6 +20,7 @@ import math
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -84,6 +85,12 @@ SET_UP_SESSION = f"""
 """
 
 
+UNREADABLE = (
+    "libpq cannot read the URL: an option in it is unknown, its port is no number, or a character with a special"
+    " meaning, in a password say, is not written as %XX"
+)
+
+
 def parse(url: str) -> str:
     """Return a URL, with our defaults for what it leaves out, as what libpq calls a connection string.
 
@@ -93,9 +100,10 @@ def parse(url: str) -> str:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Its words have parts of the URL in them, which may be parts of the password.
-        raise ValueError(
-            "libpq cannot read the URL; what has a special meaning in it, in a password say, is written as %XX"
-        ) from None
+        raise ValueError(UNREADABLE) from None
+    # libpq takes a password that has a slash in it for a port, and would say so.
+    if "@" in str(given.get("dbname")) or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
+        raise ValueError(UNREADABLE)
     defaults = dict(DEFAULTS)
     hosts = [given.get("host"), given.get("hostaddr"), os.environ.get("PGHOST"), os.environ.get("PGHOSTADDR")]
     if any("," in str(host) for host in hosts):
@@ -128,7 +136,7 @@ class PostgresqlStore:
     """
 
     def __init__(self, conninfo: str, connections: int) -> None:
-        """Start as many threads as there may be connections. They connect when there is something to do."""
+        """Start as many threads as there may be connections."""
         self._loop = asyncio.get_running_loop()
         self._to_read: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._to_write: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
@@ -161,6 +169,9 @@ class PostgresqlStore:
 
     def _work(self, jobs: "queue.SimpleQueue[Job[Any] | None]", session: "Session") -> None:
         with closing(session):
+            # Now, since it may take long where hosts are gone. If it fails, the next call tries again.
+            with suppress(Exception):
+                session.connect()
             while (job := jobs.get()) is not None:
                 if job.done:
                     continue
@@ -217,6 +228,10 @@ class Session:
                 else:
                     logger.warning("lost the connection to the database: %s", one_line(error))
                     may_reconnect = False
+
+    def connect(self) -> None:
+        """Connect, without a call."""
+        self._database.use_until(time.monotonic() + ANSWER_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection."""

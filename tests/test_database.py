@@ -33,6 +33,8 @@ def test_a_database_url_names_a_file(url: str, path: str) -> None:
         "sqlite:///x?mode=ro",
         "postgresql:///orders?no_such_option=1",
         "postgresql://[::1/orders",
+        "postgresql://host:http/orders",
+        "postgresql://user:a/b@host/orders",
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:
@@ -41,7 +43,15 @@ def test_other_urls_are_refused(url: str) -> None:
         DatabaseURL.parse(url)
 
 
-@pytest.mark.parametrize("url", ["postgresql://user:hu%zzsh@host/orders", "postgresql:/user:hush@host/orders"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hu%zzsh@host/orders",
+        "postgresql:/user:hush@host/orders",
+        "postgresql://user:hu/sh@host/orders",
+        "postgresql://user:12/sh@host/orders",
+    ],
+)
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     """There may be a password in it, and complaints end up in logs."""
     with pytest.raises(DatabaseURLError) as refused:
