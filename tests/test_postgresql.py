@@ -1,6 +1,7 @@
 """PostgreSQL: opening a database, collisions with other sessions, and connections that are lost."""
 
 import asyncio
+import multiprocessing
 import signal
 import socket
 import subprocess
@@ -10,10 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import psycopg
 import pytest
+from peewee import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from orders import postgresql as store_module
@@ -36,6 +39,7 @@ from tests.service import (
 )
 
 BOUND_S = 15
+START_S = 60
 
 
 @pytest.fixture
@@ -162,14 +166,25 @@ def test_columns_have_the_types_of_what_they_hold(prepared: str) -> None:
     assert types["assigned_order_id"] == "uuid"
 
 
-def test_many_processes_may_create_the_schema_at_once(database: str) -> None:
+def prepare_at_once(database: str, barrier: Barrier) -> None:
+    """Prepare a database at the same moment as other processes."""
+    barrier.wait(START_S)
+    prepare(DatabaseURL.parse(database))
+
+
+@pytest.mark.parametrize("round_number", range(2))
+def test_many_processes_may_create_the_schema_at_once(database: str, round_number: int) -> None:
     """Of several that start together on an empty database, all come up, and the version is recorded once."""
-    code = "import sys; from orders.database import *; prepare(DatabaseURL.parse(sys.argv[1]))"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, database], stderr=subprocess.PIPE, text=True) for _ in range(8)
-    ]
-    outcomes = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
-    assert outcomes == [("", 0)] * 8
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(8)
+    processes = [context.Process(target=prepare_at_once, args=(database, barrier)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(START_S)
+    assert [process.exitcode for process in processes] == [0] * 8
+    for process in processes:
+        process.close()
     assert execute(database, "SELECT version FROM orders_schema_version") == [(SCHEMA_VERSION,)]
 
 
@@ -430,6 +445,26 @@ def test_hosts_that_are_gone_do_not_keep_the_service_from_the_one_that_is_there(
         with pytest.raises(TimeoutError):
             run(lambda book: book.assign("order", "executor", "zone"))
         assert run(lambda book: book.assign("order", "executor", "zone")) is True
+
+
+def test_a_thread_is_not_lost_to_a_database_that_hangs(
+    own_postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that gets no answer ends by itself, and its session is fit for the next one."""
+    prepare(DatabaseURL.parse(own_postgresql.url))
+    with session(own_postgresql.url) as run:
+        run(lambda book: book.check())
+        monkeypatch.setattr(store_module, "ANSWER_TIMEOUT_S", 0.5)
+        own_postgresql.signal(signal.SIGSTOP)
+        resume = threading.Timer(BOUND_S, own_postgresql.signal, [signal.SIGCONT])
+        resume.start()
+        with pytest.raises((OperationalError, TimeoutError)):
+            run(lambda book: book.check())
+        assert resume.is_alive(), "it waited for as long as the database hung"
+        resume.cancel()
+        own_postgresql.signal(signal.SIGCONT)
+        monkeypatch.undo()
+        run(lambda book: book.check())
 
 
 def test_a_stuck_database_does_not_pile_up_requests(own_postgresql: PostgreSQL) -> None:
