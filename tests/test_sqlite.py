@@ -375,6 +375,29 @@ def test_a_bad_call_does_not_spoil_its_group(database: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_there_is_one_checkpoint_at_a_time(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process moves the WAL, this one leaves the database alone; SQLite itself might lose commits."""
+    monkeypatch.setattr("orders.sqlite.CHECKPOINT_AFTER", 1)
+    move = """if True:
+        import sys, time
+        from orders.sqlite import Turn
+        turn = Turn(sys.argv[1])
+        print(turn.take_checkpoint(), flush=True)
+        time.sleep(60)
+    """
+
+    async def scenario() -> None:
+        store = open_file(database)
+        before = database.read_bytes()
+        with another_process(move, f"{database}-lock"):
+            for n in range(20):
+                assert await run(store, "assign", f"order-{n}", "executor", "zone") is True
+            assert database.read_bytes() == before, "there was a second checkpoint"
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("max_frames", [100, 200])
 def test_the_wal_does_not_grow_for_ever(database: Path, monkeypatch: pytest.MonkeyPatch, max_frames: int) -> None:
     """What was committed is moved to the database while writes go on, by the writer itself if it falls behind."""
