@@ -11,6 +11,8 @@ from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
 
 from orders.book import OrderBook
 from orders.contract import Contract, ContractError, Operation, ParameterError
+from orders.controls import Controls
+from orders.cors import Cors
 from orders.docs import make_pages
 from orders.exchange import Exchange, Handler, InFlight, Request
 from orders.jobs import Job
@@ -25,29 +27,29 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 
 class App(HTTPServerConnectionDelegate):
-    """Hands each request to the handler of its path and method. Serve it with Tornado's `HTTPServer`."""
+    """Hands each request to a handler. Serve it with Tornado's `HTTPServer`."""
 
-    def __init__(self, routes: Routes, access_log: AccessLog | None = None) -> None:
+    def __init__(self, handler: Handler, access_log: AccessLog | None = None, cors: Cors | None = None) -> None:
         self.in_flight = InFlight()
-        self._routes = routes
+        self._handler = handler
         self._access_log = access_log
+        self._cors = cors
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
         """Return what receives the next request on a connection."""
-        return Exchange(self._handle, cast(HTTP1Connection, request_conn), self.in_flight, self._access_log)
-
-    def _handle(self, request: Request) -> Response | Job[Response]:
-        methods = self._routes.get(request.path)
-        if methods is None:
-            return NOT_FOUND
-        handler = methods.get(request.method)
-        if handler is None:
-            return method_not_allowed(list(methods))
-        return handler(request)
+        connection = cast(HTTP1Connection, request_conn)
+        return Exchange(self._handler, connection, self.in_flight, self._access_log, self._cors)
 
 
-def make_app(contract: Contract, store: Store, access_log: AccessLog | None = None) -> App:
-    """Return the service: the operations of `contract` over `store`, `/health` and the documentation.
+def make_app(
+    contract: Contract,
+    store: Store,
+    access_log: AccessLog | None = None,
+    *,
+    cors: Cors | None = None,
+    controls: Controls | None = None,
+) -> App:
+    """Return the service: the operations of `contract` over `store`, `/health`, the documentation, the controls.
 
     Raises ContractError if the contract and `orders.operations` differ.
     """
@@ -56,9 +58,29 @@ def make_app(contract: Contract, store: Store, access_log: AccessLog | None = No
     for operation in contract.operations:
         handler = _operation_handler(operation, OPERATIONS[operation.operation_id], store)
         routes.setdefault(operation.path, {})[operation.method] = handler
-    for path, handler in {"/health": _health_handler(store), **_page_handlers(contract)}.items():
+    pages = make_pages(contract, None if controls is None else controls.document)
+    for path, handler in {"/health": _health_handler(store), **_page_handlers(pages)}.items():
         routes.setdefault(path, {"GET": handler, "HEAD": handler})
-    return App(routes, access_log)
+    route = _router(routes if controls is None else {**routes, **controls.routes}, cors)
+    if controls is not None:
+        route = controls.around(route, routes.keys() - {operation.path for operation in contract.operations})
+    return App(route, access_log, cors)
+
+
+def _router(routes: Routes, cors: Cors | None) -> Handler:
+    """Return what hands each request to the handler of its path and method."""
+
+    def route(request: Request) -> Response | Job[Response]:
+        methods = routes.get(request.path)
+        if methods is None:
+            return NOT_FOUND
+        handler = methods.get(request.method)
+        if handler is None:
+            allowed = None if cors is None else cors.preflight(request.method, request.headers, list(methods))
+            return allowed or method_not_allowed(list(methods))
+        return handler(request)
+
+    return route
 
 
 def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Response]]) -> None:
@@ -108,8 +130,8 @@ def _health_handler(store: Store) -> Handler:
     return handle
 
 
-def _page_handlers(contract: Contract) -> dict[str, Handler]:
+def _page_handlers(pages: Mapping[str, Response]) -> dict[str, Handler]:
     def handler(page: Response) -> Handler:
         return lambda request: page
 
-    return {path: handler(page) for path, page in make_pages(contract).items()}
+    return {path: handler(page) for path, page in pages.items()}

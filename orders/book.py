@@ -7,7 +7,7 @@ has a condition of its own or is refused by a unique index, and the store runs t
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from orders.models import COLUMNS, ExecutionStatus
 from orders.queries import CompiledQuery
 
 Profile = dict[str, str]
+Row = dict[str, str | None]
 
 
 class Collision(Exception):
@@ -34,6 +35,7 @@ class OrderBook:
         def compiled(query: Node) -> CompiledQuery:
             return CompiledQuery(database, query)
 
+        self._database = database
         self._before_write = before_write
         self._known_order = compiled(queries.KNOWN_ORDER)
         self._active_order = compiled(queries.ACTIVE_ORDER)
@@ -43,6 +45,7 @@ class OrderBook:
         self._acquire_order = compiled(queries.ACQUIRE_ORDER)
         self._cancel_active_order = compiled(queries.CANCEL_ACTIVE_ORDER)
         self._any_order = compiled(queries.ANY_ORDER)
+        self._delete_orders = compiled(queries.DELETE_ORDERS)
 
     def assign(self, order_id: str, executor_id: str, zone_id: str) -> bool:
         """Register an order and complete the executor's active one (D2).
@@ -91,6 +94,19 @@ class OrderBook:
     def check(self) -> None:
         """Read from the database, to see that it answers."""
         self._any_order.execute().fetchone()
+
+    def orders(self, filters: Mapping[str, str], limit: int) -> tuple[int, list[Row]]:
+        """Return how many orders there are, and the `limit` newest of them as rows, the oldest first.
+
+        `filters` has the value of each column that is asked for.
+        """
+        rows = CompiledQuery(self._database, queries.newest_orders(filters, limit)).execute().fetchall()
+        count: int = rows[0][-1] if rows else 0
+        return count, [dict(zip(COLUMNS, row, strict=False)) for row in reversed(rows)]
+
+    def delete_orders(self) -> None:
+        """Forget all orders, active or not."""
+        self._write(self._delete_orders)
 
     def _write(self, query: CompiledQuery, **parameters: Any) -> int:
         """Execute a query that writes; return how many rows it changed."""

@@ -7,13 +7,17 @@
 
 import argparse
 import os
+import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from orders import __version__
+from orders.cors import ANY_ORIGIN
 from orders.database import DatabaseURL, DatabaseURLError
 from orders.logs import LEVELS
 from orders.server import CannotStart, run
@@ -52,44 +56,117 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     serve = commands.add_parser(
         "serve",
         help="run the server",
-        description="Run the orders service. Every option can also be given as an environment variable: "
-        "--port as ORDERS_PORT, --no-access-log as ORDERS_ACCESS_LOG=0, and so on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        usage="orders serve [OPTIONS]",
+        description="Options are variables too: --port ORDERS_PORT, --controls ORDERS_CONTROLS=1.",
+        formatter_class=OneScreen,
         allow_abbrev=False,
+        add_help=False,
     )
-    serve.add_argument("--host", type=host, default="127.0.0.1", help="the address to listen on")
-    serve.add_argument("--port", type=number(int, 0, 65535), default=8080, help="the port; 0 takes a free one")
-    serve.add_argument("--workers", type=number(int, 1, 1024), default=1, help="how many processes serve")
-    serve.add_argument(
-        "--database",
-        type=database_url,
-        metavar="URL",
-        default="sqlite:///orders.db",
-        help="sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://user@host/name",
+    add_options(serve)
+    serve.set_defaults(**serve.variables(environment))
+    options = serve.converted(vars(parser.parse_args(argv)))
+    exposed = options.pop("expose_controls")
+    settings = Settings(cors_origins=tuple(options.pop("cors_origin")), **options)
+    if settings.database.in_memory and settings.workers > 1:
+        serve.error("--workers above 1 needs a database file: each process would have a :memory: database of its own")
+    if settings.controls and settings.workers > 1:
+        serve.error("--controls needs --workers 1: each process would have faults and a journal of its own")
+    if settings.controls and not exposed and not is_loopback(settings.host):
+        serve.error(
+            f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback;"
+            " --expose-controls allows it"
+        )
+    return settings
+
+
+def add_options(serve: argparse.ArgumentParser) -> None:
+    """Add the options of `orders serve`; their help fits a screen of 24 lines."""
+    listening = serve.add_argument_group("listening")
+    listening.add_argument("--host", type=host, default="127.0.0.1", help="the address to listen on [%(default)s]")
+    listening.add_argument(
+        "--port", type=number(int, 0, 65535), default=8080, help="the port; 0 takes a free one [%(default)s]"
     )
-    serve.add_argument(
-        "--database-connections",
-        type=number(int, 2, 1000),
-        metavar="N",
-        default=8,
-        help="how many connections each worker keeps to PostgreSQL, half of them for writes; 2 or more",
-    )
-    serve.add_argument(
+    listening.add_argument(
         "--idle-timeout",
         type=number(float, 0.1, 86400),
         metavar="SECONDS",
         default=30.0,
-        help="close a connection that takes longer than this to send a request",
+        help="how long a request may take to arrive [%(default)s]",
     )
-    serve.add_argument(
-        "--access-log", action=argparse.BooleanOptionalAction, default=True, help="log each request (level info)"
+    listening.add_argument(
+        "--cors-origin",
+        type=origin,
+        action=Several,
+        metavar="ORIGIN",
+        default=(),
+        help="let its web pages in; repeatable; * lets in all",
     )
-    serve.add_argument("--log-level", type=str.lower, choices=LEVELS, default="info", help="log this level and above")
-    serve.set_defaults(**serve.variables(environment))
-    settings = Settings(**serve.converted(vars(parser.parse_args(argv))))
-    if settings.database.in_memory and settings.workers > 1:
-        serve.error("--workers above 1 needs a database file: each process would have a :memory: database of its own")
-    return settings
+    storing = serve.add_argument_group("storing")
+    storing.add_argument(
+        "--database",
+        type=database_url,
+        metavar="URL",
+        default="sqlite:///orders.db",
+        help="sqlite:///... or postgresql://... [%(default)s]",
+    )
+    storing.add_argument(
+        "--database-connections",
+        type=number(int, 2, 1000),
+        metavar="N",
+        default=8,
+        help="to PostgreSQL, of each process [%(default)s]",
+    )
+    storing.add_argument(
+        "--workers", type=number(int, 1, 1024), metavar="N", default=1, help="how many processes serve [%(default)s]"
+    )
+    logging = serve.add_argument_group("logging")
+    logging.add_argument(
+        "--access-log", action=argparse.BooleanOptionalAction, default=True, help="leave out the line a request"
+    )
+    logging.add_argument(
+        "--log-level",
+        type=str.lower,
+        choices=LEVELS,
+        metavar="LEVEL",
+        default="info",
+        help="debug, info, warning or error [%(default)s]",
+    )
+    testing = serve.add_argument_group("testing clients")
+    testing.add_argument(
+        "--controls",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="faults on demand, reset, journal: see /docs",
+    )
+    testing.add_argument(
+        "--expose-controls",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="allow that on more than loopback",
+    )
+    testing.add_argument("-h", "--help", action="help", help="show this help")
+
+
+class OneScreen(argparse.HelpFormatter):
+    """Help with a line an option."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=80)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction):
+            # The one of the two that changes something.
+            return action.option_strings[1 if action.default is True else 0]
+        return super()._format_action_invocation(action)
+
+
+class Several(argparse.Action):
+    """Collects the values of an option that is given several times, in place of its default."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, value: Any, option: object = None) -> None:
+        """Add a value."""
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*given, value] if isinstance(given, list) else [value])
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,6 +211,9 @@ class Variable:
             if self.text.lower() not in BOOLEANS:
                 raise ValueError(f"{self.text!r} is none of {', '.join(BOOLEANS)}")
             return BOOLEANS[self.text.lower()]
+        if isinstance(action, Several):
+            assert callable(action.type)
+            return [action.type(text) for text in self.text.replace(",", " ").split()]
         value = action.type(self.text) if callable(action.type) else self.text
         if action.choices is not None and value not in action.choices:
             raise ValueError(f"{self.text!r} is none of {', '.join(action.choices)}")
@@ -145,6 +225,26 @@ def host(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
     return text
+
+
+def origin(text: str) -> str:
+    """Parse the origin of web pages, as browsers write it (RFC 6454 §6.2), or `*`."""
+    if text == ANY_ORIGIN:
+        return text
+    if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an origin like http://localhost:3000 (in lower case, without a path), and not *"
+        )
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is known, and only this machine can reach it."""
+    try:
+        addresses = [address[4][0] for address in socket.getaddrinfo(host, None)]
+    except (OSError, UnicodeError):
+        return False
+    return all(ip_address(address).is_loopback for address in addresses)
 
 
 def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:

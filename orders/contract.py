@@ -16,6 +16,8 @@ from urllib.parse import unquote_to_bytes
 import yaml
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+# What the server has of its own beside the contract, the test controls say, is under it.
+RESERVED_PREFIX = "/_"
 PATH_ANNOTATIONS = {"summary", "description"}
 PARAMETER_KEYWORDS = {"name", "in", "required", "schema", "description", "example", "examples"}
 SCHEMA_KEYWORDS = {"type", "minLength", "maxLength", "pattern", "x-pattern-error"}
@@ -53,12 +55,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the contract: its id, where it is found, and its parameters in the contract's order."""
+    """An operation of the contract: its id, where it is found, its parameters in the contract's order, its answers.
+
+    `examples` has every status code that the contract documents, each with the first of its examples.
+    """
 
     operation_id: str
     method: str
     path: str
     parameters: tuple[Parameter, ...]
+    examples: Mapping[int, Any]
 
     def arguments(self, query: str) -> dict[str, str]:
         """Read the parameters from a raw query string, whose characters stand for bytes (Latin-1).
@@ -73,6 +79,11 @@ class Operation:
             parameter.name: self._argument(parameter, values)
             for parameter, values in zip(self.parameters, raw_values, strict=True)
         }
+
+    @cached_property
+    def error_codes(self) -> list[int]:
+        """The status codes of its errors."""
+        return [code for code in self.examples if code >= 400]
 
     @cached_property
     def _missing(self) -> str:
@@ -98,12 +109,20 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
-    """The operations of `openapi.yaml`, and the document itself as it is served."""
+class Document:
+    """An OpenAPI document: as it was written, as JSON, and as data."""
 
-    operations: tuple[Operation, ...]
     as_yaml: bytes
     as_json: bytes
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The operations of `openapi.yaml`, and the document itself."""
+
+    operations: tuple[Operation, ...]
+    document: Document
 
 
 def split_query(query: str) -> dict[str, list[str]]:
@@ -137,19 +156,26 @@ def contract_path() -> Path:
 
 def load_contract(path: Path) -> Contract:
     """Read and check a contract. Raises ContractError, naming the file and what is wrong in it."""
+    document = load_document(path)
+    try:
+        return Contract(_operations(document.data), document)
+    except (ContractError, TypeError, ValueError, RecursionError) as error:
+        raise ContractError(f"{path}: {error}") from error
+
+
+def load_document(path: Path) -> Document:
+    """Read an OpenAPI document. Raises ContractError, naming the file and what is wrong in it."""
     try:
         source = path.read_bytes()
         # The loader in C is ten times as fast, but not every platform has it.
-        document = yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        as_json = json.dumps(document).encode()
-        operations = _operations(document)
+        data = yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return Document(source, json.dumps(data).encode(), data)
     except OSError as error:
         raise ContractError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ContractError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except (ContractError, TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ContractError(f"{path}: {error}") from error
-    return Contract(operations, source, as_json)
 
 
 def _operations(document: Any) -> tuple[Operation, ...]:
@@ -160,6 +186,8 @@ def _operations(document: Any) -> tuple[Operation, ...]:
     for path, item in _mapping(root.get("paths"), "paths").items():
         if not isinstance(path, str) or not path.startswith("/") or "{" in path:
             raise ContractError(f"path {path!r} is not a fixed path")
+        if path.startswith(RESERVED_PREFIX):
+            raise ContractError(f"path {path!r} begins with {RESERVED_PREFIX}, which is the server's own")
         for method, definition in _mapping(item, path).items():
             if method in METHODS:
                 operations.append(_operation(root, path, method, _mapping(definition, f"{method} {path}")))
@@ -184,7 +212,24 @@ def _operation(root: Mapping[str, Any], path: str, method: str, definition: Mapp
         method.upper(),
         path,
         tuple(_parameter(root, operation_id, parameter) for parameter in parameters),
+        _examples(root, operation_id, definition.get("responses")),
     )
+
+
+def _examples(root: Mapping[str, Any], operation_id: str, responses: Any) -> dict[int, Any]:
+    examples: dict[int, Any] = {}
+    for code, definition in _mapping(responses, f"{operation_id}: responses").items():
+        where = f"{operation_id}: response {code}"
+        if not re.fullmatch("[1-5][0-9][0-9]", str(code)):
+            raise ContractError(f"{where}: {code!r} is not a status code")
+        definition = _resolve(root, definition, where)
+        content = _mapping(definition.get("content"), f"{where}: content").get("application/json")
+        named = _mapping(_mapping(content, f"{where}: application/json").get("examples"), f"{where}: examples")
+        first = _resolve(root, next(iter(named.values()), None), f"{where}: its first example")
+        if "value" not in first:
+            raise ContractError(f"{where}: its first example has no value")
+        examples[int(code)] = first["value"]
+    return examples
 
 
 def _parameter(root: Mapping[str, Any], operation_id: str, definition: Any) -> Parameter:

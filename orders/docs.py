@@ -6,12 +6,13 @@ Swagger UI comes from the package `swagger-ui-py`, of which only the files are u
 from importlib.util import find_spec
 from pathlib import Path
 
-from orders.contract import Contract
+from orders.contract import Contract, Document
 from orders.responses import Response, message_response
 
 ASSETS = {
     "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
     "favicon-32x32.png": "image/png",
 }
 
@@ -27,9 +28,9 @@ PAGE = """<!DOCTYPE html>
 <body>
 <div id="swagger-ui"></div>
 <script src="/docs/swagger-ui-bundle.js"></script>
-<script>
+SCRIPTS<script>
 SwaggerUIBundle({
-  url: "/openapi.json",
+  DEFINITIONS,
   dom_id: "#swagger-ui",
   validatorUrl: null,
   deepLinking: true,
@@ -41,18 +42,42 @@ SwaggerUIBundle({
 </html>
 """
 
+ONE_DEFINITION = PAGE.replace("SCRIPTS", "").replace("DEFINITIONS", 'url: "/openapi.json"')
 
-def make_pages(contract: Contract) -> dict[str, Response]:
-    """Return the pages by their paths. Raises FileNotFoundError if Swagger UI is not installed whole."""
+# A page that lets its reader choose a definition takes another script.
+TWO_DEFINITIONS = PAGE.replace("SCRIPTS", '<script src="/docs/swagger-ui-standalone-preset.js"></script>\n').replace(
+    "DEFINITIONS",
+    """urls: [
+    {name: "Orders service", url: "/openapi.json"},
+    {name: "Test controls", url: "/_controls/openapi.json"}
+  ],
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+  layout: "StandaloneLayout\"""",
+)
+
+
+def make_pages(contract: Contract, controls: Document | None) -> dict[str, Response]:
+    """Return the pages by their paths; those of the test controls too, if these have a definition.
+
+    Raises FileNotFoundError if Swagger UI is not installed whole.
+    """
+    page = ONE_DEFINITION if controls is None else TWO_DEFINITIONS
     return {
         "/": message_response(302, "See /docs", {"Location": "/docs"}),
-        "/docs": Response(200, PAGE.encode(), "text/html; charset=utf-8"),
-        "/openapi.json": Response(200, contract.as_json),
-        "/openapi.yaml": Response(200, contract.as_yaml, "application/yaml"),
+        "/docs": Response(200, page.encode(), "text/html; charset=utf-8"),
+        **_definition("", contract.document),
+        **({} if controls is None else _definition("/_controls", controls)),
         **{
             f"/docs/{name}": Response(200, (_swagger_ui() / name).read_bytes(), content_type)
             for name, content_type in ASSETS.items()
         },
+    }
+
+
+def _definition(prefix: str, document: Document) -> dict[str, Response]:
+    return {
+        f"{prefix}/openapi.json": Response(200, document.as_json),
+        f"{prefix}/openapi.yaml": Response(200, document.as_yaml, "application/yaml"),
     }
 
 

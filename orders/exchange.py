@@ -5,7 +5,8 @@ logged, and where an error becomes `Unknown error`:
 
     a handler returned a Response ............ that response
     a handler returned a Job ................. its response, when it is done
-    either of them raised an error ........... 500 Unknown error; the error is logged whole, with an id
+    either of them raised NoAnswer ........... none: the connection is closed
+    either of them raised another error ...... 500 Unknown error; the error is logged whole, with an id
 """
 
 import logging
@@ -19,6 +20,7 @@ from uuid import uuid4
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
+from orders.cors import Cors
 from orders.jobs import Job
 from orders.logs import AccessLog
 from orders.responses import UNKNOWN_ERROR, Response
@@ -35,6 +37,12 @@ class Request:
     method: str
     path: str
     query: str
+    headers: HTTPHeaders
+    body: bytes
+
+
+class NoAnswer(Exception):
+    """The connection is to be closed without an answer."""
 
 
 Handler = Callable[[Request], Response | Job[Response]]
@@ -65,30 +73,39 @@ class Exchange(HTTPMessageDelegate):
     """One request on a connection, and its response."""
 
     def __init__(
-        self, handler: Handler, connection: HTTP1Connection, in_flight: InFlight, access_log: AccessLog | None
+        self,
+        handler: Handler,
+        connection: HTTP1Connection,
+        in_flight: InFlight,
+        access_log: AccessLog | None,
+        cors: Cors | None,
     ) -> None:
         self._handler = handler
         self._connection = connection
         self._in_flight = in_flight
         self._access_log = access_log
+        self._cors = cors
+        self._body = b""
 
     def headers_received(self, start_line: object, headers: HTTPHeaders) -> None:
         """Begin a request. Raises HTTPInputError, which Tornado answers, if its `Host` is wrong (RFC 9112 §3.2)."""
         assert isinstance(start_line, RequestStartLine)
         self._started = time.perf_counter()
         self._start_line = start_line
+        self._headers = headers
         self._in_flight.begin(self)
         if len(headers.get_list("Host")) != 1 and start_line.version == "HTTP/1.1":
             raise HTTPInputError("a request needs one Host header")
 
     def data_received(self, chunk: bytes) -> None:
-        """Ignore the body (D10)."""
+        """Keep the body, which no operation looks at (D10); the server has limited its size."""
+        self._body += chunk
 
     def finish(self) -> None:
         """Handle the request, which has been read to its end."""
         path, _, query = self._origin_form(self._start_line.path).partition("?")
         try:
-            outcome = self._handler(Request(self._start_line.method, path, query))
+            outcome = self._handler(Request(self._start_line.method, path, query, self._headers, self._body))
         except Exception as error:
             self._send_error(error)
         else:
@@ -117,7 +134,11 @@ class Exchange(HTTPMessageDelegate):
         else:
             self._send(response)
 
-    def _send_error(self, error: BaseException) -> None:
+    def _send_error(self, error: Exception) -> None:
+        if isinstance(error, NoAnswer):
+            self._connection.close()
+            self._end("dropped")
+            return
         error_id = uuid4().hex
         request = f"{self._start_line.method} {self._start_line.path}"
         logger.error("internal error %s: %s", error_id, request, exc_info=error)
@@ -134,15 +155,21 @@ class Exchange(HTTPMessageDelegate):
             }
         )
         start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS[response.status])
+        if self._cors is not None:
+            for name, value in self._cors.headers(self._headers.get("Origin")).items():
+                headers[name] = value
         body = b"" if self._start_line.method == "HEAD" else response.body
         self._connection.write_headers(start_line, headers, body)
         self._connection.finish()
+        self._end(response.status, note)
+
+    def _end(self, status: int | str, note: str = "") -> None:
         self._in_flight.end(self)
         if self._access_log is not None:
             self._access_log(
                 self._start_line.method,
                 self._start_line.path,
-                response.status,
+                status,
                 time.perf_counter() - self._started,
                 str(self._connection.context),
                 note,

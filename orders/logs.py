@@ -122,8 +122,10 @@ class AccessLog:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
 
-    def __call__(self, method: str, target: str, status: int, seconds: float, client: str, note: str = "") -> None:
-        """Log one request and its answer; `note` is added to the line."""
+    def __call__(
+        self, method: str, target: str, status: int | str, seconds: float, client: str, note: str = ""
+    ) -> None:
+        """Log one request and its answer, or what became of it without one; `note` is added to the line."""
         request = f"{method} {target}"
         if not request.isascii():
             request = printable(request)

@@ -1,6 +1,7 @@
 """What the service stores: one table, `assigned_order`, with the rules that the database itself enforces."""
 
 from enum import StrEnum
+from threading import Lock
 
 from peewee import SQL, Check, Database, Field, Model, TextField
 
@@ -78,10 +79,13 @@ AssignedOrder.add_index(
 COLUMNS: tuple[str, ...] = tuple(field.column_name for field in AssignedOrder._meta.sorted_fields)
 INDEXES: tuple[str, ...] = tuple(index._name for index in AssignedOrder._meta.indexes)
 
+_creating = Lock()
+
 
 def create_tables(database: Database) -> None:
     """Create the table and its indexes in a database that has neither."""
-    with AssignedOrder.bind_ctx(database):
+    # To create a table, Peewee ties the model to one database, for all threads.
+    with _creating, AssignedOrder.bind_ctx(database):
         database.create_tables([AssignedOrder])
 
 

@@ -4,9 +4,10 @@ Building a query costs Peewee about twenty times what SQLite takes to run it, so
 database is opened and executed with bound values from then on.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from peewee import SQL, Database, Node, Value
+from peewee import SQL, Database, Node, Value, fn
 
 from orders.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
 
@@ -78,3 +79,20 @@ CANCEL_ACTIVE_ORDER = (
 )  # fmt: skip
 
 ANY_ORDER = AssignedOrder.select(SQL("1")).limit(1)
+
+DELETE_ORDERS = AssignedOrder.delete()
+
+
+def newest_orders(filters: Mapping[str, str], limit: int) -> Node:
+    """Return the query of the newest orders, first of all, with the number of all of them as a last column.
+
+    `filters` has the value of each column that is asked for.
+    """
+    query = (
+        AssignedOrder.select(AssignedOrder, fn.COUNT(SQL("*")).over())
+        .order_by(AssignedOrder.assign_time.desc(), AssignedOrder.assigned_order_id.desc())
+        .limit(limit)
+    )
+    for column, value in filters.items():
+        query = query.where(getattr(AssignedOrder, column) == value)
+    return query

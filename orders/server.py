@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import multiprocessing
+import os
 import resource
 import signal
 import socket
@@ -17,7 +18,10 @@ from tornado.iostream import IOStream, UnsatisfiableReadError
 from tornado.netutil import bind_sockets
 
 from orders.app import App, check_operations, make_app
+from orders.console import has_colour, welcome
 from orders.contract import Contract, ContractError, contract_path, load_contract
+from orders.controls import Controls
+from orders.cors import Cors
 from orders.database import open_store, prepare
 from orders.exchange import http_date
 from orders.logs import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
@@ -136,11 +140,12 @@ class Server:
         if listener.fileno() >= 0:
             self._loop.add_reader(listener, self._accept_waiting, listener)
 
-    async def stop(self) -> None:
+    async def stop(self, quiet_s: float = QUIET_BEFORE_CLOSE_S) -> None:
         """Accept no more, answer what is on its way, and close every connection.
 
         Clients that are connected are told to close with their next answer, so a request that was sent before the
-        stop is answered. It takes no longer than STOP_TIMEOUT_S, however slow the clients are.
+        stop is answered, and arrives within `quiet_s` seconds. It takes no longer than STOP_TIMEOUT_S, however slow
+        the clients are.
         """
         for listener in self._listeners:
             self._loop.remove_reader(listener)
@@ -148,7 +153,7 @@ class Server:
         self._http.conn_params.no_keep_alive = True
         begun = time.monotonic()
         while (now := time.monotonic()) < begun + STOP_TIMEOUT_S:
-            if min(self._in_flight.quiet_s(), now - begun) > QUIET_BEFORE_CLOSE_S:
+            if min(self._in_flight.quiet_s(), now - begun) > quiet_s:
                 break
             await asyncio.sleep(0.01)
         await self._http.close_all_connections()
@@ -171,9 +176,11 @@ async def serve(
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
         store = open_store(settings.database, connections=settings.database_connections)
+        cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        controls = Controls(contract, store, cors) if settings.controls else None
         try:
             server = Server(
-                make_app(contract, store, access_log),
+                make_app(contract, store, access_log, cors=cors, controls=controls),
                 listeners,
                 idle_timeout_s=settings.idle_timeout,
                 # Tornado would take all connections that wait. Workers take turns, and so share a burst out.
@@ -181,6 +188,8 @@ async def serve(
             )
             on_ready()
             await stopping.wait()
+            if controls is not None:
+                controls.close()
             await server.stop()
         finally:
             await store.close()
@@ -204,7 +213,10 @@ def run(settings: Settings) -> None:
             asyncio.run(serve(settings, contract, listeners, on_ready))
 
         def announce() -> None:
-            print(f"orders listening on {url_of(listeners[0])}", flush=True)
+            url = url_of(listeners[0])
+            print(f"orders listening on {url}", flush=True)
+            if os.isatty(STDERR):
+                write_if_possible(welcome(url, contract, controls=settings.controls, colour=has_colour(STDERR)))
 
         if settings.workers == 1:
             work(announce)

@@ -17,3 +17,5 @@ class Settings:
     idle_timeout: float
     access_log: bool
     log_level: str
+    cors_origins: tuple[str, ...]
+    controls: bool

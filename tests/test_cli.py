@@ -12,6 +12,7 @@ import orders
 from orders.cli import parse
 from orders.contract import contract_path
 from orders.database import DatabaseURL
+from orders.settings import Settings
 from tests.service import Service, run_orders
 from tests.test_sqlite import (
     make_a_directory_of_its_lock,
@@ -52,14 +53,38 @@ def test_every_option_is_also_an_environment_variable() -> None:
     assert parse(["serve"], {"ORDERS_LOG_LEVEL": "ERROR"}).log_level == "error"
 
 
+def test_the_options_for_testing_clients() -> None:
+    """They are off by default; each is also a variable, and the command line wins, by `--no-controls` too."""
+    settings = parse(["serve"], {})
+    assert (settings.controls, settings.cors_origins) == (False, ())
+    settings = parse(["serve", "--controls", "--cors-origin", "http://a:1", "--cors-origin", "https://b.example"], {})
+    assert (settings.controls, settings.cors_origins) == (True, ("http://a:1", "https://b.example"))
+    environment = {"ORDERS_CONTROLS": "1", "ORDERS_CORS_ORIGIN": "http://a:1, https://b.example", "ORDERS_HOST": "::1"}
+    settings = parse(["serve"], environment)
+    assert (settings.controls, settings.cors_origins) == (True, ("http://a:1", "https://b.example"))
+    settings = parse(["serve", "--no-controls", "--cors-origin", "*"], environment)
+    assert (settings.controls, settings.cors_origins) == (False, ("*",))
+    assert parse(["serve", "--host", "localhost"], environment).controls
+    for exposed in (["--host", "0.0.0.0", "--expose-controls"], ["--host", "192.0.2.1", "--expose-controls"]):
+        assert parse(["serve", *exposed], environment).controls
+
+
 def test_the_version_and_the_help() -> None:
     """`--version` and `--help` answer on standard output and exit with 0."""
     version = run_orders("--version")
     assert (version.code, version.output) == (0, f"orders {orders.__version__}\n"), version
     help_text = run_orders("serve", "--help")
     assert help_text.code == 0, help_text
-    for option in ("--host", "--port", "--workers", "--database", "--idle-timeout", "--no-access-log", "--log-level"):
-        assert option in help_text.output
+    for field in (*Settings.__dataclass_fields__, "expose_controls"):
+        option = {"access_log": "no-access-log", "cors_origins": "cors-origin"}.get(field, field.replace("_", "-"))
+        assert f"  --{option} " in help_text.output, option
+
+
+def test_the_help_fits_a_screen() -> None:
+    """`orders serve --help` takes a terminal of 80 by 24, and groups the options."""
+    lines = run_orders("serve", "--help").output.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80, lines
+    assert [line for line in lines if line.endswith(":")] == ["listening:", "storing:", "logging:", "testing clients:"]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +113,15 @@ def test_the_version_and_the_help() -> None:
             {},
             "--workers above 1 needs a database file",
         ),
+        (("serve", "--controls", "--workers", "2"), {}, "--controls needs --workers 1"),
+        (("serve", "--host", "0.0.0.0"), {"ORDERS_CONTROLS": "1"}, "--controls lets whoever reaches 0.0.0.0 delete"),
+        (("serve", "--host", "::", "--controls"), {}, "that is not loopback; --expose-controls allows it"),
+        (("serve", "--host", "no.such.host.invalid", "--controls"), {}, "that is not loopback"),
+        (("serve", "--cors-origin", "localhost:3000"), {}, "'localhost:3000' is not an origin like http://localhost"),
+        (("serve", "--cors-origin", "http://localhost:3000/"), {}, "is not an origin"),
+        (("serve", "--cors-origin", "HTTP://LOCALHOST"), {}, "is not an origin"),
+        (("serve", "--cors-origin", ""), {}, "'' is not an origin"),
+        (("serve",), {"ORDERS_CORS_ORIGIN": "http://a http:/b"}, "ORDERS_CORS_ORIGIN: 'http:/b' is not an origin"),
         (("serve",), {"ORDERS_PORT": "http"}, "environment variable ORDERS_PORT: 'http' is not a whole number"),
         (
             ("serve",),

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from orders.app import check_operations
 from orders.contract import Contract, ContractError, Operation, ParameterError, contract_path, load_contract
 from orders.operations import OPERATIONS
+from orders.responses import UNKNOWN_ERROR
 
 
 def document() -> dict[str, Any]:
@@ -47,6 +48,19 @@ def test_the_operations_of_the_contract_are_those_of_the_document(contract: Cont
         ("acquire_order", "GET", "/order/acquire", ["executor_id"]),
         ("cancel_order", "POST", "/order/cancel", ["order_id"]),
     ]
+
+
+def test_each_documented_answer_has_an_example(contract: Contract) -> None:
+    """Status codes and their first examples come out of the contract; one of 500 is what any error is answered with."""
+    for known in contract.operations:
+        assert list(known.examples) == [200, 400, 500]
+        assert known.error_codes == [400, 500]
+        assert known.examples[500] == json.loads(UNKNOWN_ERROR.body)
+    assert operation(contract, "assign_order").examples[200] == {"message": "Successfully created"}
+    names = "order_id, executor_id and zone_id"
+    assert operation(contract, "assign_order").examples[400] == {
+        "message": f"Missing parameters, please provide {names}"
+    }
 
 
 def test_every_example_is_valid_by_its_schema() -> None:
@@ -238,9 +252,41 @@ def with_another_version(contract: dict[str, Any]) -> None:
     contract["openapi"] = "3.0.3"
 
 
+def with_a_reserved_path(contract: dict[str, Any]) -> None:
+    """Put an operation where the server's own paths are."""
+    contract["paths"]["/_controls/cancel"] = contract["paths"].pop("/order/cancel")
+
+
+def without_responses(contract: dict[str, Any]) -> None:
+    """Forget what an operation answers."""
+    del contract["paths"]["/order/cancel"]["post"]["responses"]
+
+
+def with_a_range_of_codes(contract: dict[str, Any]) -> None:
+    """Document all client errors as one."""
+    responses = contract["paths"]["/order/cancel"]["post"]["responses"]
+    responses["4XX"] = responses.pop("400")
+
+
+def without_an_example(contract: dict[str, Any]) -> None:
+    """Forget the examples of an answer."""
+    del contract["components"]["responses"]["UnknownError"]["content"]["application/json"]["examples"]
+
+
+def without_an_example_s_value(contract: dict[str, Any]) -> None:
+    """Have an example that shows nothing."""
+    examples = contract["components"]["responses"]["UnknownError"]["content"]["application/json"]["examples"]
+    del examples["unknown_error"]["value"]
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
+        (with_a_reserved_path, "path '/_controls/cancel' begins with /_, which is the server's own"),
+        (without_responses, "cancel_order: responses is not a mapping"),
+        (with_a_range_of_codes, "cancel_order: response 4XX: '4XX' is not a status code"),
+        (without_an_example, "assign_order: response 500: examples is not a mapping"),
+        (without_an_example_s_value, "assign_order: response 500: its first example has no value"),
         (without_operation_id, "post /order/cancel has no operationId"),
         (with_the_same_id_twice, "operationId acquire_order is used more than once"),
         (with_an_unknown_keyword, "assign_order: parameter order_id: its schema: format is not supported"),
@@ -315,5 +361,5 @@ def test_contract_and_code_have_the_same_operations(contract: Contract) -> None:
 
 def test_the_document_is_served_as_it_is(contract: Contract) -> None:
     """`/openapi.yaml` is the file to the letter, and `/openapi.json` the same data."""
-    assert contract.as_yaml == contract_path().read_bytes()
-    assert json.loads(contract.as_json) == document()
+    assert contract.document.as_yaml == contract_path().read_bytes()
+    assert json.loads(contract.document.as_json) == document()

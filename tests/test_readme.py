@@ -5,9 +5,13 @@ import re
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.test_testing import foreign_pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,10 +40,10 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{blocks('sh')[1]}")
 
 
-@pytest.mark.timeout(600)
-def test_the_commands_work_and_the_answers_are_real(tmp_path: Path) -> None:
-    """In a fresh clone, the first command starts the server, and the curl calls are answered as the README says."""
-    clone = tmp_path / "clone"
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone, with what is not committed yet."""
+    clone = tmp_path_factory.mktemp("readme") / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     changed = subprocess.run(
         ["git", "ls-files", "--modified", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
@@ -47,11 +51,17 @@ def test_the_commands_work_and_the_answers_are_real(tmp_path: Path) -> None:
     for name in changed.stdout.split():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_bytes((ROOT / name).read_bytes())
+    return clone
+
+
+@contextmanager
+def serving(command: str, clone: Path) -> Iterator[str]:
+    """Run a command of the README, which starts a server, in a clone; return the server's URL."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTHON", "VIRTUAL"))
     }
     server = subprocess.Popen(
-        ["sh", "-c", blocks("sh")[0]],
+        ["sh", "-c", command],
         cwd=clone,
         env={**environment, "ORDERS_PORT": "0"},
         stdout=subprocess.PIPE,
@@ -61,18 +71,64 @@ def test_the_commands_work_and_the_answers_are_real(tmp_path: Path) -> None:
     try:
         assert server.stdout
         ready = next((line for line in server.stdout if line.startswith("orders listening on ")), "")
-        assert ready, "the server did not start"
-        url = ready.split()[-1]
-        (console,) = blocks("console")
-        calls = re.findall(r"^\$ (curl .*)\n(.*)$", console, re.MULTILINE)
-        assert len(calls) == 3
-        for command, answer in calls:
-            arguments = shlex.split(command.replace("http://127.0.0.1:8080", url))
-            output = subprocess.run([*arguments, "--silent"], capture_output=True, text=True, timeout=20).stdout
-            assert normalised(output) == normalised(answer), command
-        assert (clone / "orders.db").exists()
+        assert ready, f"the server did not start: {command}"
+        yield ready.split()[-1]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
         if server.stdout:
             server.stdout.close()
+
+
+def check_calls(console: str, url: str) -> None:
+    """Make the calls of a console block, and compare what comes back with what the README says."""
+    calls = re.findall(r"^\$ (curl .*)\n(.*)$", console, re.MULTILINE)
+    assert len(calls) == 3
+    for command, answer in calls:
+        arguments = [*shlex.split(command.replace("http://127.0.0.1:8080", url)), "--silent", "--show-error"]
+        ended = subprocess.run(arguments, capture_output=True, text=True, timeout=20)
+        assert normalised(ended.stdout + ended.stderr.strip()) == normalised(answer), command
+
+
+@pytest.mark.timeout(600)
+def test_the_commands_work_and_the_answers_are_real(clone: Path) -> None:
+    """In a fresh clone, the first command starts the server, and the curl calls are answered as the README says."""
+    with serving(blocks("sh")[0], clone) as url:
+        check_calls(blocks("console")[0], url)
+    assert (clone / "orders.db").exists()
+
+
+@pytest.mark.timeout(600)
+def test_the_lost_answer_is_real(clone: Path) -> None:
+    """With the controls on, as the README starts them, the answer is lost and the repeat is refused."""
+    (command,) = [block for block in blocks("sh") if "--controls" in block]
+    if not (clone / ".venv").exists():
+        subprocess.run(["sh", "-c", blocks("sh")[0].rpartition("&&")[0]], cwd=clone, check=True)
+    with serving(command, clone) as url:
+        check_calls(blocks("console")[1], url)
+
+
+MY_CLIENT = """
+import urllib.error, urllib.request
+
+class my_client:
+    def __init__(self, url):
+        self.url = url
+
+    def assign(self, order_id, executor_id, zone_id):
+        query = f"order_id={order_id}&executor_id={executor_id}&zone_id={zone_id}"
+        for _ in range(2):
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{self.url}/orders/assign?{query}", method="PUT"))
+            except urllib.error.HTTPError as error:
+                return error.close()
+            except ConnectionError:
+                continue
+"""
+
+
+def test_the_python_test_passes(tmp_path: Path) -> None:
+    """The README's test of a client passes, in a project of its own, with a client that repeats its request."""
+    (example,) = blocks("python")
+    (tmp_path / "test_readme_example.py").write_text(f"{MY_CLIENT}\n\n{example}")
+    assert "1 passed" in foreign_pytest(tmp_path)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orders.app import App
+from orders.responses import NOT_FOUND
 from orders.server import Server, listen
 from tests.load import Load
 from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message
@@ -104,7 +105,7 @@ def test_a_stop_answers_what_has_just_arrived() -> None:
 
     async def scenario() -> list[bytes]:
         listeners = listen("127.0.0.1", 0)
-        server = Server(App({}), listeners, idle_timeout_s=30)
+        server = Server(App(lambda request: NOT_FOUND), listeners, idle_timeout_s=30)
         address = listeners[0].getsockname()
         with socket.create_connection(address) as old, socket.create_connection(address) as new:
             await asyncio.sleep(0.5)

@@ -16,6 +16,7 @@ from tests.service import Service
     params=[
         "orders serve",
         "orders serve --workers 2",
+        "orders serve --controls --cors-origin http://localhost:3000",
         "orders serve on PostgreSQL",
         "orders serve --workers 2 on PostgreSQL",
         "the independent implementation",

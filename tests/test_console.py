@@ -1,0 +1,73 @@
+"""What `orders serve` says to a person at a terminal, and not to a script."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def at_a_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, str]:
+    """Run the server with standard error on a terminal; return its first line and what the terminal shows."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orders", "serve", "--port", "0", "--database", "sqlite:///:memory:", *options],
+        stdout=subprocess.PIPE,
+        stderr=end,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm", **environment},
+    )
+    os.close(end)
+    shown = b""
+    try:
+        assert process.stdout
+        first_line = process.stdout.readline()
+        deadline = time.monotonic() + 20
+        while b"Ctrl-C" not in shown and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 10_000)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        with suppress(OSError):
+            shown += os.read(terminal, 10_000)
+        assert process.stdout.read() == ""
+        process.stdout.close()
+    finally:
+        process.kill()
+        process.wait(20)
+        os.close(terminal)
+    return first_line, shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("controls", [True, False])
+def test_a_person_is_shown_where_to_look(tmp_path: Path, controls: bool) -> None:
+    """On a terminal, the server lists `/docs`, the three operations, and the controls if they are on, in colour."""
+    first_line, shown = at_a_terminal(*(["--controls"] if controls else []), cwd=tmp_path)
+    assert ESCAPES.search(shown)
+    url = first_line.split()[-1]
+    expected = [
+        f"  docs    {url}/docs",
+        f"  assign  PUT  {url}/orders/assign?order_id=…&executor_id=…&zone_id=…",
+        f"  acquire GET  {url}/order/acquire?executor_id=…",
+        f"  cancel  POST {url}/order/cancel?order_id=…",
+    ]
+    if controls:
+        expected.append(f"  control POST {url}/_controls/reset, and more: see docs")
+    assert ESCAPES.sub("", shown).splitlines() == [*expected, "  Ctrl-C stops the server."], shown
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colour_can_be_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A terminal without colours, or a person who wants none, gets the same lines plain."""
+    _, shown = at_a_terminal(cwd=tmp_path, **environment)
+    assert "/order/acquire" in shown and not ESCAPES.search(shown), shown
