@@ -1,0 +1,181 @@
+"""The reference server inside a test: `ReferenceServer`, a context manager.
+
+    with ReferenceServer() as server:
+        server.fail_next("assign_order", "drop", when="after")
+        my_client(server.url).assign("order-1", "executor-1", "zone-1")
+        assert [request.outcome for request in server.requests()] == ["dropped", "answered"]
+
+For pytest there are the fixtures `orders_server` and `orders_url` (`orders.pytest_plugin`).
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any, Self, TypeVar
+
+from orders.app import make_app
+from orders.book import Row
+from orders.contract import contract_path, load_contract
+from orders.controls import ControlError, Controls, Fault, RecordedRequest
+from orders.cors import Cors
+from orders.server import CannotListen, Server, listen, url_of
+from orders.sqlite import MemoryStore
+
+__all__ = ["CannotListen", "ControlError", "Fault", "RecordedRequest", "ReferenceServer"]
+
+T = TypeVar("T")
+
+IDLE_TIMEOUT_S = 60.0
+
+
+class ReferenceServer:
+    """The whole service in a thread of this process, its orders in memory, with the test controls as methods.
+
+    Use it with `with`, or with `async with`; where neither fits, call `start` and `stop`. The methods may be called
+    from any thread, and take a few milliseconds at most, so a coroutine may call them too.
+    """
+
+    def __init__(self, *, port: int = 0, cors_origins: Sequence[str] = ()) -> None:
+        """Prepare a server on 127.0.0.1 and `port`, 0 being a free one; pages of `cors_origins` may call it."""
+        self._port = port
+        self._cors = Cors(cors_origins) if cors_origins else None
+        self._url: str | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server is: `http://127.0.0.1:` and its port. Raises RuntimeError if it is not running."""
+        if self._url is None:
+            raise RuntimeError("the server is not running")
+        return self._url
+
+    def start(self) -> None:
+        """Serve from now on. Raises CannotListen if the port is taken, RuntimeError if this server is running."""
+        if self._thread is not None:
+            raise RuntimeError("the server is running already")
+        listeners = listen("127.0.0.1", self._port)
+        self._url = url_of(listeners[0])
+        ready: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                asyncio.run(self._serve(listeners, lambda: ready.set_result(None)))
+            except BaseException as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+
+        self._thread = threading.Thread(target=work, name="orders-reference-server", daemon=True)
+        self._thread.start()
+        try:
+            ready.result()
+        except BaseException:
+            self._thread = self._url = None
+            raise
+
+    def stop(self) -> None:
+        """Answer what is on its way, and forget everything. Does nothing if the server is not running."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+            self._thread = self._url = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.stop)
+
+    def reset(self) -> None:
+        """Forget all orders, faults and requests, once what is under way has ended; delays end at once."""
+        self._run(lambda: self._controls.reset())
+
+    def fail_next(
+        self,
+        operation: str,
+        kind: str = "error",
+        *,
+        when: str = "before",
+        status: int | None = None,
+        delay_ms: int = 0,
+        count: int = 1,
+    ) -> Fault:
+        """Give the next `count` requests of an operation a fault; return it.
+
+        `operation` is `assign_order`, `acquire_order` or `cancel_order`. `kind` is `error` (500, or another `status` of
+        the contract), `delay` (of `delay_ms` milliseconds, which the others may have too) or `drop`: the connection is
+        closed without an answer. `when` is `before` or `after` the operation's transaction is committed.
+        Raises ControlError, a ValueError, for anything else.
+        """
+        fields = {"operation": operation, "kind": kind, "when": when, "delay_ms": delay_ms, "count": count}
+        return self._call(lambda: self._controls.add_fault(fields | ({} if status is None else {"status": status})))
+
+    def faults(self) -> list[Fault]:
+        """Return the faults that are still to happen, each with what is left of its count."""
+        return self._call(lambda: self._controls.faults())
+
+    def clear_faults(self) -> None:
+        """Drop the faults that are still to happen."""
+        self._call(lambda: self._controls.clear_faults())
+
+    def requests(
+        self, operation: str | None = None, *, status: int | None = None, since: datetime | None = None
+    ) -> list[RecordedRequest]:
+        """Return the last 1,000 requests with their answers, the oldest first.
+
+        Only those of an operation, with a status, or since a time (with its zone), if asked for. Raises ControlError.
+        """
+        return self._call(lambda: self._controls.requests(operation, status, since))
+
+    def clear_requests(self) -> None:
+        """Empty the journal of requests."""
+        self._call(lambda: self._controls.clear_requests())
+
+    def orders(
+        self, *, order_id: str | None = None, executor_id: str | None = None, status: str | None = None
+    ) -> list[Row]:
+        """Return the stored orders, the oldest first, with the columns of `order_profile`; 10,000 at most.
+
+        Only those with an id, of an executor, or with an `execution_status`, if asked for. Raises ControlError.
+        """
+        asked = {"order_id": order_id, "executor_id": executor_id, "execution_status": status}
+        filters = {column: value for column, value in asked.items() if value is not None}
+        return self._run(lambda: self._controls.orders(filters))[1]
+
+    async def _serve(self, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
+        contract = load_contract(contract_path())
+        store = MemoryStore()
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._controls = Controls(contract, store, self._cors)
+        app = make_app(contract, store, cors=self._cors, controls=self._controls)
+        server = Server(app, listeners, idle_timeout_s=IDLE_TIMEOUT_S)
+        on_ready()
+        await self._stopping.wait()
+        self._controls.close()
+        await server.stop(quiet_s=0)
+        await store.close()
+
+    def _run(self, coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the server's event loop; return its result."""
+        _ = self.url
+        return asyncio.run_coroutine_threadsafe(coroutine(), self._loop).result()
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Call a function on the server's event loop; return its result."""
+
+        async def call() -> T:
+            return function()
+
+        return self._run(call)

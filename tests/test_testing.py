@@ -1,0 +1,290 @@
+"""The reference server inside a test, and the fixtures of the pytest plugin."""
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orders.testing import CannotListen, ControlError, ReferenceServer
+from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
+
+
+@pytest.fixture
+def server() -> Iterator[ReferenceServer]:
+    """A server of the test's own."""
+    with ReferenceServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_client(server: ReferenceServer) -> Iterator[Client]:
+    """A client of that server."""
+    with Client(server.url) as client:
+        yield client
+
+
+def test_it_is_the_whole_service(server: ReferenceServer, own_client: Client) -> None:
+    """The operations, the pages and the controls are all there, and what is stored can be read."""
+    assert message(own_client.assign("order", "executor")) == CREATED
+    assert message(own_client.assign("order", "executor")) == ALREADY_EXISTS
+    profile = own_client.acquire("executor").json()["order_profile"]
+    assert server.orders() == [profile]
+    assert own_client.http.get("/docs").status_code == 200
+    assert own_client.http.get("/_controls/orders").json()["orders"] == [profile]
+
+
+def test_each_server_has_orders_of_its_own() -> None:
+    """Servers side by side, and one after the other, share nothing, on whatever threads they are started."""
+
+    def life(n: int) -> None:
+        with ReferenceServer() as server, Client(server.url) as client:
+            assert message(client.assign("order", f"executor-{n}")) == CREATED
+            assert [order["executor_id"] for order in server.orders()] == [f"executor-{n}"]
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(life, range(32)))
+
+
+def test_a_server_can_be_started_again() -> None:
+    """After a stop it forgets everything, frees its port, and serves anew; a second start or stop is harmless."""
+    server = ReferenceServer()
+    for _ in range(2):
+        server.start()
+        with pytest.raises(RuntimeError, match="running already"):
+            server.start()
+        with Client(server.url) as client:
+            assert message(client.assign("order", "executor")) == CREATED
+        port = int(server.url.rpartition(":")[2])
+        server.stop()
+        server.stop()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda server: server.url,
+        lambda server: server.reset(),
+        lambda server: server.fail_next("assign_order"),
+        lambda server: server.requests(),
+    ],
+)
+def test_a_server_that_does_not_run_says_so(use: Callable[[ReferenceServer], object]) -> None:
+    """Before the start and after the stop, everything but these two is a RuntimeError."""
+    server = ReferenceServer()
+    with pytest.raises(RuntimeError, match="the server is not running"):
+        use(server)
+    with server:
+        use(server)
+    with pytest.raises(RuntimeError, match="the server is not running"):
+        use(server)
+
+
+# Tornado leaves a socket that it could not bind to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_taken_port_is_named() -> None:
+    """A server that cannot listen raises the reason, and leaves no thread."""
+    threads = threading.active_count()
+    with ReferenceServer() as first:
+        port = int(first.url.rpartition(":")[2])
+        second = ReferenceServer(port=port)
+        with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            second.start()
+        gc.collect()
+        second.stop()
+    assert threading.active_count() == threads
+
+
+def test_it_is_stopped_when_the_block_fails() -> None:
+    """An error in the `with` block goes on, and the server is gone."""
+    server = ReferenceServer()
+    with pytest.raises(ZeroDivisionError), server:
+        raise ZeroDivisionError
+    assert not [thread for thread in threading.enumerate() if thread.name == "orders-reference-server"]
+
+
+def test_it_serves_coroutines_too() -> None:
+    """In `async with`, server and client share a process, and neither holds the other up."""
+
+    async def scenario() -> None:
+        async with ReferenceServer() as server, httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+            server.fail_next("acquire_order", "delay", delay_ms=50, count=3)
+            calls = [client.get("/order/acquire", params={"executor_id": f"executor-{n}"}) for n in range(3)]
+            assert {message(response) for response in await asyncio.gather(*calls)} == {NO_ORDERS}
+            assert len(server.requests()) == 3
+            server.reset()
+            assert server.requests() == []
+
+    asyncio.run(scenario())
+
+
+def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -> None:
+    """Faults, journal and orders are to be had without HTTP, with the same rules."""
+    fault = server.fail_next("acquire_order", count=2)
+    assert (fault.kind, fault.status, fault.when, fault.count) == ("error", 500, "before", 2)
+    server.fail_next("acquire_order", status=400, delay_ms=1)
+    assert [fault.count for fault in server.faults()] == [2, 1]
+    assert [own_client.acquire("executor").status_code for _ in range(4)] == [500, 500, 400, 200]
+    server.fail_next("assign_order", "drop", when="after")
+    with pytest.raises(httpx.RemoteProtocolError):
+        own_client.assign("order", "executor")
+    middle = datetime.now(UTC)
+    assert message(own_client.assign("order", "executor")) == ALREADY_EXISTS
+    assert message(own_client.acquire("executor")) == ACQUIRED
+    assert [request.outcome for request in server.requests("assign_order")] == ["dropped", "answered"]
+    assert [request.operation for request in server.requests(since=middle)] == ["assign_order", "acquire_order"]
+    assert [request.parameters for request in server.requests("assign_order", status=400)] == [
+        {"order_id": "order", "executor_id": "executor", "zone_id": "zone"}
+    ]
+    assert [order["execution_status"] for order in server.orders(order_id="order")] == ["acquired"]
+    assert server.orders(executor_id="other") == server.orders(status="completed") == []
+    server.fail_next("cancel_order", "drop")
+    server.clear_faults()
+    server.clear_requests()
+    assert (server.faults(), server.requests(), len(server.orders())) == ([], [], 1)
+    server.reset()
+    assert server.orders() == []
+
+
+@pytest.mark.parametrize(
+    ("use", "complaint"),
+    [
+        (lambda server: server.fail_next("assign"), "operation must be one of assign_order, acquire_order"),
+        (lambda server: server.fail_next("assign_order", "explode"), "kind must be one of error, delay, drop"),
+        (lambda server: server.fail_next("assign_order", "delay"), "delay_ms must be a whole number from 1"),
+        (lambda server: server.fail_next("assign_order", count=-1), "count must be a whole number from 1"),
+        (lambda server: server.requests("assign"), "operation must be one of"),
+        (lambda server: server.requests(since=datetime(2026, 1, 31)), "since must be a time with its offset"),
+        (lambda server: server.orders(status="done"), "status must be one of assigned, acquired"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error(
+    server: ReferenceServer, use: Callable[[ReferenceServer], object], complaint: str
+) -> None:
+    """It is raised where it was asked for, as a ValueError that says what is allowed."""
+    with pytest.raises(ControlError, match=complaint) as caught:
+        use(server)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_recorded_request_does_not_change(server: ReferenceServer, own_client: Client) -> None:
+    """What `requests` returned stays as it was, while the request goes on."""
+    server.fail_next("acquire_order", "delay", delay_ms=100)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(own_client.acquire, "executor")
+        while not (recorded := server.requests()):
+            pass
+        assert (recorded[0].outcome, recorded[0].status) == ("pending", None)
+        call.result(10)
+    assert (recorded[0].outcome, recorded[0].status) == ("pending", None)
+    assert (server.requests()[0].outcome, server.requests()[0].status) == ("answered", 200)
+
+
+def test_its_pages_can_be_let_in() -> None:
+    """`cors_origins` is what `--cors-origin` is to the command."""
+    with ReferenceServer(cors_origins=["http://localhost:3000"]) as server, Client(server.url) as client:
+        response = client.http.get("/order/acquire", headers={"Origin": "http://localhost:3000"})
+        assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
+def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
+    """Hundreds of resets and ten thousand faults leave as many objects, files and threads as there were."""
+
+    def round_of_faults() -> None:
+        for kind in ("error", "drop", "delay"):
+            server.fail_next("acquire_order", kind, delay_ms=1 if kind == "delay" else 0, count=3)
+        for _ in range(9):
+            with suppress(httpx.RemoteProtocolError):
+                own_client.acquire("executor")
+        own_client.assign("order", "executor")
+        server.reset()
+
+    def size() -> tuple[int, int, int]:
+        gc.collect()
+        return len(gc.get_objects()), len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    for _ in range(20):
+        round_of_faults()
+    before = size()
+    for _ in range(200):
+        round_of_faults()
+    for _ in range(10_000):
+        server.fail_next("cancel_order", "drop", when="after")
+    server.reset()
+    after = size()
+    assert after[0] <= before[0] + 500, f"{before[0]} objects became {after[0]}"
+    assert after[1:] == before[1:], f"{before} became {after}"
+
+
+PLUGIN_TEST = """
+import urllib.error, urllib.request
+import pytest
+
+URLS = set()
+
+def assign(url, order):
+    request = urllib.request.Request(f"{url}/orders/assign?order_id={order}&executor_id=e&zone_id=z", method="PUT")
+    return urllib.request.urlopen(request).status
+
+@pytest.mark.parametrize("n", range(40))
+def test_a_test_begins_with_an_empty_service(orders_url, orders_server, n):
+    assert orders_server.url == orders_url
+    assert (orders_server.orders(), orders_server.faults(), orders_server.requests()) == ([], [], [])
+    assert assign(orders_url, "always-the-same") == 200
+    orders_server.fail_next("assign_order", count=5)
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        assign(orders_url, "other")
+    assert len(orders_server.requests()) == 2
+    URLS.add(orders_url)
+    assert len(URLS) == 1
+"""
+
+LIGHT_TEST = """
+import sys
+
+def test_the_server_is_not_loaded(request):
+    assert request.config.pluginmanager.hasplugin("orders")
+    loaded = {"tornado", "peewee", "yaml", "orders.testing", "orders.app"} & set(sys.modules)
+    assert not loaded, loaded
+"""
+
+
+def foreign_pytest(directory: Path, *options: str) -> str:
+    """Run pytest in a project of somebody else, where only the plugin knows of this one; return what it prints."""
+    (directory / "pytest.ini").write_text("[pytest]\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options, str(directory)],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "4")])
+def test_the_fixtures_serve_each_test_afresh(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Each test finds an empty service, one server a process, alone and with several processes."""
+    (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
+    assert "40 passed" in foreign_pytest(tmp_path, *options)
+
+
+def test_the_plugin_costs_nothing_until_it_is_used(tmp_path: Path) -> None:
+    """A project that does not ask for the fixtures does not load the server."""
+    (tmp_path / "test_light.py").write_text(LIGHT_TEST)
+    assert "1 passed" in foreign_pytest(tmp_path)
