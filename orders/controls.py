@@ -516,6 +516,8 @@ def _one_of(name: str, value: Any, allowed: Sequence[T]) -> T:
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # To JSON, 2.0 is a whole number.
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ControlError(f"{name} must be a whole number from {low} to {high}, not {reprlib.repr(value)}")
     return value

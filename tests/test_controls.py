@@ -193,6 +193,12 @@ def test_an_error_is_the_contract_s_own(controls: ControlledClient, contract: Co
     assert controls.orders() == []
 
 
+def test_a_whole_number_may_be_written_as_a_fraction(controls: ControlledClient) -> None:
+    """To JSON Schema 2.0 is an integer, and so it is here."""
+    fault = controls.fault("acquire_order", "error", count=2.0, status=500.0, delay_ms=1.0)
+    assert [repr(fault[name]) for name in ("count", "status", "delay_ms")] == ["2", "500", "1"]
+
+
 def test_faults_happen_in_their_order_and_then_all_is_well(controls: ControlledClient) -> None:
     """Each fault happens `count` times, the queue is first in, first out, and what is left can be seen."""
     controls.fault("acquire_order", "error", count=2)

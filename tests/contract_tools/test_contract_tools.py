@@ -1,4 +1,4 @@
-"""The contract through its readers' tools: linters, and generators of clients that really call the server."""
+"""The definitions through their readers' tools: linters, generators of clients that call the server, a fuzzer."""
 
 import shutil
 import subprocess
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from orders import controls
 from orders.contract import contract_path
 from tests.service import Service
 
 HERE = Path(__file__).parent
+CONTROLS = Path(controls.__file__).with_name("controls.yaml")
+DEFINITIONS = ["openapi.yaml", "controls.yaml"]
 INSTALL_TIMEOUT_S = 300
 
 
@@ -25,22 +28,31 @@ def run(*command: str, cwd: Path) -> str:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the contract and the tools of Node.js."""
     directory = tmp_path_factory.mktemp("workshop")
-    for file in (HERE / "package.json", HERE / "client.ts", contract_path()):
+    for file in (HERE / "package.json", HERE / "client.ts", contract_path(), CONTROLS):
         shutil.copy(file, directory)
     run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=directory)
     return directory
 
 
 @pytest.mark.timeout(INSTALL_TIMEOUT_S)
-def test_redocly_finds_no_fault(workshop: Path) -> None:
-    """The contract passes Redocly's recommended rules."""
-    run("npx", "redocly", "lint", "--extends", "recommended", "openapi.yaml", cwd=workshop)
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_redocly_finds_no_fault(workshop: Path, definition: str) -> None:
+    """The contract, and the definition of the test controls, pass Redocly's recommended rules."""
+    run("npx", "redocly", "lint", "--extends", "recommended", definition, cwd=workshop)
 
 
-def test_spectral_finds_no_fault(workshop: Path) -> None:
-    """The contract passes Spectral's OpenAPI rules, without a warning."""
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_spectral_finds_no_fault(workshop: Path, definition: str) -> None:
+    """The contract, and the definition of the test controls, pass Spectral's OpenAPI rules, without a warning."""
     (workshop / ".spectral.yaml").write_text("extends: ['spectral:oas']\n")
-    run("npx", "spectral", "lint", "--fail-severity", "warn", "openapi.yaml", cwd=workshop)
+    run("npx", "spectral", "lint", "--fail-severity", "warn", definition, cwd=workshop)
+
+
+def test_schemathesis_finds_no_fault_in_the_controls(tmp_path: Path) -> None:
+    """The test controls accept, refuse and answer as their definition says, whatever is sent to them."""
+    with Service("--controls", "--database", "sqlite:///:memory:") as service:
+        options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "100", "--generation-database", "none"]
+        run("schemathesis", "run", f"{service.url}/_controls/openapi.json", *options, cwd=tmp_path)
 
 
 def test_a_generated_typescript_client_works(workshop: Path, service: Service) -> None:
