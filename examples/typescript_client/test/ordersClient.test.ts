@@ -1,0 +1,120 @@
+// The client against the real service, and the faults that it has to survive.
+//
+// A dropped connection is one request in the journal. On Node.js 22 and 24, fetch does not send a request again by
+// itself, not even an idempotent one on a connection that was kept alive; what is sent again is the client's doing.
+// Browsers do repeat such a request, so there an assign's first attempt may be told "already exists" by its own echo.
+
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { NoAnswer, OrderAlreadyExists, OrdersClient, RequestRefused } from "../src/ordersClient.js";
+import { OrdersServer } from "./server.js";
+
+let server: OrdersServer;
+let client: OrdersClient;
+
+before(async () => {
+  server = await OrdersServer.start();
+});
+
+after(async () => {
+  await server?.stop();
+});
+
+beforeEach(async () => {
+  await server.reset();
+  client = new OrdersClient(server.url, { backOffMs: 20 });
+});
+
+async function journal(): Promise<(number | string)[]> {
+  return (await server.requests()).map(({ status, outcome }) => status ?? outcome);
+}
+
+test("An order is assigned, acquired and cancelled.", async () => {
+  await client.assign("order é+😀", "executor-1", "zone-1");
+  const profile = await client.acquire("executor-1");
+  assert.equal(profile?.order_id, "order é+😀");
+  assert.equal(profile.execution_status, "acquired");
+  assert.deepEqual(await client.acquire("executor-1"), profile);
+  assert.equal(await client.cancel("order é+😀"), true);
+  assert.equal(await client.cancel("order é+😀"), false);
+  assert.equal(await client.acquire("executor-1"), null);
+  assert.deepEqual(await journal(), [200, 200, 200, 200, 200, 200]);
+});
+
+test("A request that fails twice is sent a third time, each time after a longer pause.", async () => {
+  await client.assign("order-1", "executor-1", "zone-1");
+  await server.addFault({ operation: "acquire_order", kind: "error", count: 2 });
+  assert.equal((await client.acquire("executor-1"))?.order_id, "order-1");
+  const [, ...acquires] = await server.requests();
+  assert.deepEqual(
+    acquires.map(({ status }) => status),
+    [500, 500, 200],
+  );
+  const [first = 0, second = 0, third = 0] = acquires.map(({ time }) => Date.parse(time));
+  // Timers and times are rounded, so a pause of 20 ms may seem to be a little shorter.
+  assert.ok(second - first >= 17 && third - second >= 37, `pauses of ${second - first} and ${third - second} ms`);
+});
+
+test("A request that always fails is given up.", async () => {
+  await server.addFault({ operation: "cancel_order", kind: "error", count: 100 });
+  await assert.rejects(client.cancel("order-1"), NoAnswer);
+  assert.deepEqual(await journal(), [500, 500, 500, 500]);
+});
+
+for (const when of ["before", "after"] as const) {
+  test(`An assign whose answer is lost ${when} the order is stored registers it once.`, async () => {
+    await server.addFault({ operation: "assign_order", kind: "drop", when });
+    await client.assign("order-1", "executor-1", "zone-1");
+    assert.deepEqual(await journal(), ["dropped", when === "before" ? 200 : 400]);
+    assert.deepEqual(
+      (await server.orders()).map(({ order_id }) => order_id),
+      ["order-1"],
+    );
+  });
+
+  test(`An acquire whose answer is lost ${when} the order is acquired returns it.`, async () => {
+    await client.assign("order-1", "executor-1", "zone-1");
+    await server.addFault({ operation: "acquire_order", kind: "drop", when });
+    assert.equal((await client.acquire("executor-1"))?.order_id, "order-1");
+    assert.deepEqual(await journal(), [200, "dropped", 200]);
+  });
+
+  test(`A cancel whose answer is lost ${when} the order is cancelled leaves it cancelled.`, async () => {
+    await client.assign("order-1", "executor-1", "zone-1");
+    await server.addFault({ operation: "cancel_order", kind: "drop", when });
+    assert.equal(await client.cancel("order-1"), when === "before");
+    assert.deepEqual(await journal(), [200, "dropped", 200]);
+    assert.deepEqual(
+      (await server.orders()).map(({ execution_status }) => execution_status),
+      ["cancelled"],
+    );
+  });
+}
+
+test("A slow answer is not waited for: the request is sent again.", async () => {
+  client = new OrdersClient(server.url, { timeoutMs: 1_000, backOffMs: 20 });
+  await server.addFault({ operation: "assign_order", kind: "delay", when: "after", delay_ms: 10_000 });
+  await client.assign("order-1", "executor-1", "zone-1");
+  assert.deepEqual(await journal(), ["pending", 400]);
+  assert.equal((await server.orders()).length, 1);
+});
+
+test("A request that is refused is not sent again.", async () => {
+  await server.addFault({ operation: "acquire_order", kind: "error", status: 400 });
+  await assert.rejects(client.acquire("executor-1"), { name: "RequestRefused", status: 400 });
+  await assert.rejects(client.cancel(""), new RequestRefused(400, "Missing parameters, please provide order_id"));
+  assert.deepEqual(await journal(), [400, 400]);
+});
+
+test("An order that somebody else registered is an error.", async () => {
+  await client.assign("order-1", "executor-1", "zone-1");
+  await assert.rejects(client.assign("order-1", "executor-2", "zone-1"), OrderAlreadyExists);
+  assert.deepEqual(await journal(), [200, 400]);
+});
+
+test("A server that is gone is no answer.", async () => {
+  const gone = await OrdersServer.start();
+  await gone.stop();
+  client = new OrdersClient(gone.url, { attempts: 2, backOffMs: 20 });
+  await assert.rejects(client.acquire("executor-1"), NoAnswer);
+});

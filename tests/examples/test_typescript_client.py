@@ -1,0 +1,121 @@
+"""examples/typescript_client: installed, checked and tested as a reader would, in a copy of its own."""
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.examples.processes import end_group, path_with, start
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = "examples/typescript_client"
+GENERATED = ("node_modules", "built", "package-lock.json", "schema.d.ts", "controls.d.ts")
+RUN_BUILT = ("node", "--test", "--test-reporter", "spec", "built/test/ordersClient.test.js")
+TIMEOUT_S = 600
+ORDERS = f"{sys.executable} -m orders"
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
+
+
+def run(*command: str, cwd: Path, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a command with the Node.js of this environment; return its exit code and what it printed.
+
+    It has to leave no process behind.
+    """
+    # The machine may have another Node.js, which may be older.
+    path = path_with(Path(sys.executable).parent)
+    process = start(command, cwd=cwd, environment={"PATH": path, "ORDERS": ORDERS, **(environment or {})})
+    try:
+        output, errors = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        processes_left = end_group(process.pid)
+    printed = f"$ {' '.join(command)}\n{output}\n{errors}"
+    assert not processes_left, printed
+    return process.returncode, printed
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, beside a copy of what it is made from, with its packages installed."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / EXAMPLE, root / EXAMPLE, ignore=shutil.ignore_patterns(*GENERATED))
+    for document in ("openapi.yaml", "orders/controls.yaml"):
+        (root / document).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / document, root / document)
+    code, output = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=root / EXAMPLE)
+    assert code == 0, output
+    return root / EXAMPLE
+
+
+@pytest.fixture(scope="module")
+def tested(client: Path) -> str:
+    """What the example's tests printed when they passed; what they ran is left in `built`."""
+    code, output = run("npm", "test", cwd=client)
+    assert code == 0, output
+    return output
+
+
+def test_the_client_passes_its_tests(tested: str) -> None:
+    """The types are made, all of the code checks, and every test passes, those of lost answers among them."""
+    for line in ("fail 0", "cancelled 0", "skipped 0", "todo 0"):
+        assert re.search(rf"^\S {line}$", tested, re.MULTILINE), tested
+    for when in ("before", "after"):
+        for operation in ("assign", "acquire", "cancel"):
+            assert re.search(rf"^✔ An? {operation} .* lost {when} ", tested, re.MULTILINE), tested
+
+
+@pytest.mark.usefixtures("tested")
+@pytest.mark.parametrize(
+    ("right", "wrong", "failing"),
+    [
+        ("attempt === 1", "attempt >= 1", "An assign whose answer is lost after"),
+        ("attempt === 1", "attempt < 1", "An order that somebody else registered"),
+        ("status < 500", "status < 400", "A request that is refused is not sent again"),
+        ("status < 500", "status < 501", "A request that fails twice"),
+        ("2 ** (attempt - 2)", "1", "A request that fails twice"),
+        ("timeout(this.#timeoutMs)", "timeout(30_000)", "A slow answer is not waited for"),
+        ("reason = error", "throw error", "An acquire whose answer is lost before"),
+    ],
+)
+def test_a_client_that_is_wrong_fails_its_tests(client: Path, right: str, wrong: str, failing: str) -> None:
+    """Each rule of the client has a test that fails without it."""
+    built = client / "built" / "src" / "ordersClient.js"
+    correct = built.read_text()
+    assert correct.count(right) == 1, correct
+    built.write_text(correct.replace(right, wrong))
+    try:
+        code, output = run(*RUN_BUILT, cwd=client)
+    finally:
+        built.write_text(correct)
+    assert code != 0 and re.search(rf"^✖ {re.escape(failing)}", output, re.MULTILINE), output
+
+
+@pytest.mark.usefixtures("tested")
+@pytest.mark.parametrize(
+    ("environment", "problems"),
+    [
+        ({"ORDERS_WORKERS": "0"}, ["'0' is not a whole number from 1 to 1024", "before it was ready: exit code 2"]),
+        ({"ORDERS": "no-such-command"}, ["spawn no-such-command ENOENT"]),
+    ],
+)
+def test_a_server_that_cannot_start_fails_the_tests(
+    client: Path, environment: dict[str, str], problems: list[str]
+) -> None:
+    """The tests say what became of the server, and the server's own words are shown."""
+    code, output = run(*RUN_BUILT, cwd=client, environment=environment)
+    assert code != 0 and all(problem in output for problem in problems), output
+
+
+def test_a_client_of_another_contract_does_not_compile(client: Path) -> None:
+    """If a message of the contract changes, the type check finds the client that relies on it."""
+    contract = client.parents[1] / "openapi.yaml"
+    original = contract.read_text()
+    contract.write_text(original.replace("const: Successfully canceled", "const: Successfully cancelled"))
+    try:
+        code, output = run("npm", "test", cwd=client)
+    finally:
+        contract.write_text(original)
+    assert code != 0 and "src/ordersClient.ts" in output and "error TS" in output, output
