@@ -129,6 +129,22 @@ def test_a_proxy_in_the_environment_does_no_harm(copy: Copy) -> None:
     assert copy.run(ORDERS=ORDERS, http_proxy=proxy, all_proxy=proxy) == Ended(0, WALK, "", processes_left=False)
 
 
+def test_the_functions_can_be_copied(copy: Copy) -> None:
+    """The two functions, with the lines of the README below them, are a script that works."""
+    script = copy.directory / "orders.sh"
+    functions = re.findall(r"^(?:start|stop)_orders\(\) \{\n.*?^\}\n", script.read_text(), re.DOTALL | re.MULTILINE)
+    readme = (copy.directory / "README.md").read_text()
+    _, lines = re.findall(r"^```sh\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert len(functions) == 2
+    script.write_text("#!/usr/bin/env bash\nset -euo pipefail\n" + "".join(functions) + lines)
+    ended = copy.run(ORDERS=ORDERS, no_proxy="*")
+    assert (ended.code, ended.output, ended.processes_left) == (
+        0,
+        '{"message": "There are no orders assigned to you"}',
+        False,
+    ), ended
+
+
 def test_a_request_that_fails_ends_the_walk(copy: Copy) -> None:
     """If curl fails in the middle, the script ends with its exit code, and the server is stopped."""
     curl = shutil.which("curl")
