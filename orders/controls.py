@@ -67,6 +67,7 @@ class Outcome(StrEnum):
     PENDING = "pending"
     ANSWERED = "answered"
     DROPPED = "dropped"
+    ABANDONED = "abandoned"
 
 
 class ControlError(ValueError):
@@ -89,7 +90,8 @@ class Fault:
 class RecordedRequest:
     """A request in the journal, and its answer if there was one.
 
-    `parameters` are those of the query, decoded, the last one where a name is repeated; `target` is as it was sent.
+    `parameters` are those of the query, decoded, the last one where a name is repeated; `target` is as it was sent. The
+    names of `headers` are in lower case.
     """
 
     number: int
@@ -129,7 +131,7 @@ class Journal:
             method=request.method,
             target=f"{request.path}?{request.query}" if request.query else request.path,
             parameters={name: readable(values[-1]) for name, values in split_query(request.query).items() if name},
-            headers=dict(request.headers.items()),
+            headers={name.lower(): value for name, value in request.headers.items()},
             body=request.body[:JOURNAL_BODY_LENGTH].decode("utf-8", "replace"),
         )
         self._requests.append(recorded)
@@ -215,15 +217,19 @@ class Controls:
             faults.clear()
 
     def requests(
-        self, operation: str | None = None, status: int | None = None, since: datetime | None = None
+        self, operation: str | None = None, status: int | None = None, since: str | None = None
     ) -> list[RecordedRequest]:
-        """Return copies of the recorded requests, the oldest first. Raises ControlError."""
+        """Return copies of the recorded requests that fit all that is asked for, the oldest first. Raises ControlError.
+
+        `since` is a time as RFC 3339 has it.
+        """
         if operation is not None:
             _one_of("operation", operation, list(self._by_id))
-        if since is not None and since.tzinfo is None:
-            raise ControlError("since must be a time with its offset, 2026-01-31T12:00:00Z say")
-        found = self._journal.find(operation, status, None if since is None else rfc3339(since))
-        return [replace(request) for request in found]
+        if status is not None:
+            _whole("status", status, 100, 599)
+        if since is not None:
+            since = rfc3339(_time("since", since))
+        return [replace(request) for request in self._journal.find(operation, status, since)]
 
     def clear_requests(self) -> None:
         """Empty the journal."""
@@ -248,12 +254,18 @@ class Controls:
     def around(self, handler: Handler, not_recorded: Collection[str]) -> Handler:
         """Return `handler` with faults and the journal around it; paths that are `not_recorded` are left alone."""
 
-        def handle(request: Request) -> Response | Job[Response]:
-            if request.path in not_recorded or request.path.startswith(PREFIX):
-                return handler(request)
-            return self._start(self._record(request, handler))
+        async def answer(request: Request) -> Response:
+            if request.path in not_recorded or request.path.startswith(RESERVED_PREFIX):
+                response = await outcome_of(handler(request))
+            else:
+                response = await self._record(request, handler)
+            if request.headers.get("User-Agent", "").startswith("Mozilla/"):
+                # A browser sends a request again by itself if a connection that it has used before is closed without
+                # an answer, and so would hide a dropped one.
+                response = replace(response, headers={**response.headers, "Connection": "close"})
+            return response
 
-        return handle
+        return lambda request: self._start(answer(request))
 
     async def _record(self, request: Request, handler: Handler) -> Response:
         operation = self._operations.get((request.method, request.path))
@@ -275,8 +287,10 @@ class Controls:
             raise
         finally:
             recorded.duration_ms = round((time.perf_counter() - begun) * 1000, 3)
-            recorded.outcome = Outcome.DROPPED if response is None else Outcome.ANSWERED
-            if response is not None:
+            if response is None:
+                recorded.outcome = Outcome.DROPPED
+            else:
+                recorded.outcome = Outcome.ABANDONED if request.is_abandoned() else Outcome.ANSWERED
                 recorded.status, recorded.answer = response.status, json.loads(response.body)
             self._under_way -= 1
             if not self._under_way:
@@ -350,18 +364,20 @@ class Controls:
         return lambda request: self._start(answer(request))
 
     def _may_control(self, origin: str, host: str) -> bool:
-        # A browser lets any page send a POST anywhere, and only keeps the answer from it.
-        return origin.removeprefix("http://") == host or (self._cors is not None and self._cors.allows(origin))
+        # A browser lets any page send a POST anywhere, and only keeps the answer from it. Names other than localhost
+        # may be somebody else's that lead here (DNS rebinding).
+        own = re.fullmatch(r"(localhost|[0-9.]+|\[[0-9a-f:]+\])(:[0-9]+)?", host) is not None
+        return (own and origin == f"http://{host}") or (self._cors is not None and self._cors.allows(origin))
 
     async def _post_reset(self, request: Request) -> Response:
         await self.reset()
         return message_response(200, "Successfully reset")
 
     def _get_faults(self, request: Request) -> Response:
-        return json_response(200, {"faults": [asdict(fault) for fault in self.faults()]})
+        return json_response(200, {"faults": [_fields(fault) for fault in self.faults()]})
 
     def _post_fault(self, request: Request) -> Response:
-        return json_response(201, asdict(self.add_fault(_json_object(request.body))))
+        return json_response(201, _fields(self.add_fault(_json_object(request.body))))
 
     def _delete_faults(self, request: Request) -> Response:
         self.clear_faults()
@@ -370,12 +386,8 @@ class Controls:
     def _get_requests(
         self, request: Request, operation: str | None = None, status: str | None = None, since: str | None = None
     ) -> Response:
-        found = self.requests(
-            operation,
-            None if status is None else _whole("status", _number(status), 100, 599),
-            None if since is None else _time("since", since),
-        )
-        requests = [asdict(request) for request in found]
+        found = self.requests(operation, None if status is None else _number("status", status), since)
+        requests = [{**asdict(request), "fault": request.fault and _fields(request.fault)} for request in found]
         return json_response(200, {"count": len(found), "forgotten": self._journal.forgotten, "requests": requests})
 
     def _delete_requests(self, request: Request) -> Response:
@@ -387,24 +399,24 @@ class Controls:
     ) -> Response:
         if status is not None:
             filters["execution_status"] = status
-        count, orders = await self.orders(filters, _whole("limit", _number(limit), 1, MAX_ORDERS))
-        return json_response(200, {"count": count, "orders": orders})
+        total, orders = await self.orders(filters, _whole("limit", _number("limit", limit), 1, MAX_ORDERS))
+        return json_response(200, {"count": len(orders), "total": total, "orders": orders})
 
     def _fault_of(self, fields: Mapping[str, Any]) -> Fault:
         known = list(Fault.__dataclass_fields__)
         for field in fields:
             if field not in known:
                 raise ControlError(f"unknown field {reprlib.repr(field)}; a fault has {', '.join(known)}")
-        for field in ("operation", "kind"):
+        needed = ["operation", "kind"] if fields.get("kind") != Kind.DELAY else ["operation", "kind", "delay_ms"]
+        for field in needed:
             if field not in fields:
                 raise ControlError(f"{field} is missing; a fault has {', '.join(known)}")
         operation = self._by_id[_one_of("operation", fields["operation"], list(self._by_id))]
         kind = Kind(_one_of("kind", fields["kind"], list(Kind)))
         status: int | None = None
         if kind is Kind.ERROR:
-            given = fields.get("status")
-            status = 500 if given is None else _one_of("status", given, operation.error_codes)
-        elif fields.get("status") is not None:
+            status = _one_of("status", fields.get("status", 500), operation.error_codes)
+        elif "status" in fields:
             raise ControlError(f"status is for faults of the kind error, not {kind}")
         return Fault(
             operation=operation.operation_id,
@@ -446,7 +458,8 @@ class Preferences:
         given = self._given
         code = wait_ms = None
         if "code" in given:
-            code = _one_of("code", _number(given["code"]), list(operation.examples))
+            codes = {str(code): code for code in operation.examples}
+            code = codes[_one_of("code", given["code"], list(codes))]
         if "wait" in given:
             if (
                 not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given["wait"])
@@ -499,6 +512,11 @@ def _query(query: str, parameters: Sequence[str]) -> dict[str, str]:
     return given
 
 
+def _fields(fault: Fault) -> dict[str, Any]:
+    """Return a fault as JSON has it: without the status if it is no error."""
+    return {name: value for name, value in asdict(fault).items() if value is not None}
+
+
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)
@@ -523,9 +541,10 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
     return value
 
 
-def _number(text: str) -> int | str:
-    """Return text as a whole number if it is one."""
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+def _number(name: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ControlError(f"{name} must be a whole number, not {reprlib.repr(text)}")
+    return int(text)
 
 
 def _time(name: str, text: str) -> datetime:

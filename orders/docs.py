@@ -24,6 +24,10 @@ PAGE = """<!DOCTYPE html>
 <title>Orders service</title>
 <link rel="icon" href="/docs/favicon-32x32.png">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
+<style>
+.swagger-ui .renderedMarkdown :is(th, td) { padding: 0.2em 1em 0.2em 0; }
+.swagger-ui .topbar .link { display: none; }
+</style>
 </head>
 <body>
 <div id="swagger-ui"></div>

@@ -32,13 +32,17 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handler needs to know of a request. `query` is raw; its characters stand for bytes (Latin-1)."""
+    """What a handler needs to know of a request. `query` is raw; its characters stand for bytes (Latin-1).
+
+    `is_abandoned` says whether the client has closed the connection meanwhile.
+    """
 
     method: str
     path: str
     query: str
     headers: HTTPHeaders
     body: bytes
+    is_abandoned: Callable[[], bool]
 
 
 class NoAnswer(Exception):
@@ -104,8 +108,10 @@ class Exchange(HTTPMessageDelegate):
     def finish(self) -> None:
         """Handle the request, which has been read to its end."""
         path, _, query = self._origin_form(self._start_line.path).partition("?")
+        is_abandoned = self._connection.stream.closed
+        request = Request(self._start_line.method, path, query, self._headers, self._body, is_abandoned)
         try:
-            outcome = self._handler(Request(self._start_line.method, path, query, self._headers, self._body))
+            outcome = self._handler(request)
         except Exception as error:
             self._send_error(error)
         else:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def orders_server() -> Iterator[ReferenceServer]:
-    """A reference server of the orders service; of each process, with pytest-xdist. See `orders.testing`."""
+    """A reference server of the orders service, of each process with pytest-xdist: `orders.testing.ReferenceServer`.
+
+    It serves all tests of a run, and `orders_url` is what resets it. Fixtures of a wider scope take the URL from here.
+    """
     from orders.testing import ReferenceServer
 
     with ReferenceServer() as server:
@@ -25,6 +28,6 @@ def orders_server() -> Iterator[ReferenceServer]:
 
 @pytest.fixture
 def orders_url(orders_server: ReferenceServer) -> str:
-    """The URL of a reference server that knows no order, has no fault, and has recorded no request."""
+    """The URL of `orders_server`, which was reset for this test: no orders, no faults, an empty journal."""
     orders_server.reset()
     return orders_server.url

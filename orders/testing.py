@@ -14,21 +14,50 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from orders.app import make_app
-from orders.book import Row
 from orders.contract import contract_path, load_contract
-from orders.controls import ControlError, Controls, Fault, RecordedRequest
+from orders.controls import ControlError, Controls, Fault, Outcome, RecordedRequest
 from orders.cors import Cors
 from orders.server import CannotListen, Server, listen, url_of
 from orders.sqlite import MemoryStore
 
-__all__ = ["CannotListen", "ControlError", "Fault", "RecordedRequest", "ReferenceServer"]
+__all__ = [
+    "CannotListen",
+    "ControlError",
+    "ExecutionStatus",
+    "Fault",
+    "Kind",
+    "OperationId",
+    "Outcome",
+    "RecordedRequest",
+    "ReferenceServer",
+    "StoredOrder",
+    "When",
+]
 
 T = TypeVar("T")
 
+# Spelled out, so that a type checker finds a misspelt one.
+OperationId = Literal["assign_order", "acquire_order", "cancel_order"]
+Kind = Literal["error", "delay", "drop"]
+When = Literal["before", "after"]
+ExecutionStatus = Literal["assigned", "acquired", "completed", "cancelled"]
+
 IDLE_TIMEOUT_S = 60.0
+
+
+class StoredOrder(TypedDict):
+    """An order as it is stored (D6); the times as RFC 3339 has them, in UTC."""
+
+    assigned_order_id: str
+    order_id: str
+    executor_id: str
+    zone_id: str
+    execution_status: ExecutionStatus
+    assign_time: str
+    acquire_time: str | None
 
 
 class ReferenceServer:
@@ -40,6 +69,7 @@ class ReferenceServer:
 
     def __init__(self, *, port: int = 0, cors_origins: Sequence[str] = ()) -> None:
         """Prepare a server on 127.0.0.1 and `port`, 0 being a free one; pages of `cors_origins` may call it."""
+        self._lock = threading.Lock()
         self._port = port
         self._cors = Cors(cors_origins) if cors_origins else None
         self._url: str | None = None
@@ -53,35 +83,38 @@ class ReferenceServer:
         return self._url
 
     def start(self) -> None:
-        """Serve from now on. Raises CannotListen if the port is taken, RuntimeError if this server is running."""
-        if self._thread is not None:
-            raise RuntimeError("the server is running already")
-        listeners = listen("127.0.0.1", self._port)
-        self._url = url_of(listeners[0])
-        ready: Future[None] = Future()
+        """Serve from now on; started again, on the same port as before, so that a client can find it again.
 
-        def work() -> None:
-            try:
-                asyncio.run(self._serve(listeners, lambda: ready.set_result(None)))
-            except BaseException as error:
-                if ready.done():
-                    raise
-                ready.set_exception(error)
+        Raises CannotListen if the port is taken, RuntimeError if this server is running.
+        """
+        with self._lock:
+            if self._thread is not None:
+                raise RuntimeError("the server is running already")
+            listeners = listen("127.0.0.1", self._port)
+            ready: Future[None] = Future()
 
-        self._thread = threading.Thread(target=work, name="orders-reference-server", daemon=True)
-        self._thread.start()
-        try:
+            def work() -> None:
+                try:
+                    asyncio.run(self._serve(listeners, lambda: ready.set_result(None)))
+                except BaseException as error:
+                    if ready.done():
+                        raise
+                    ready.set_exception(error)
+
+            thread = threading.Thread(target=work, name="orders-reference-server", daemon=True)
+            thread.start()
             ready.result()
-        except BaseException:
-            self._thread = self._url = None
-            raise
+            self._thread = thread
+            self._url = url_of(listeners[0])
+            self._port = listeners[0].getsockname()[1]
 
     def stop(self) -> None:
         """Answer what is on its way, and forget everything. Does nothing if the server is not running."""
-        if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
-            self._thread = self._url = None
+        with self._lock:
+            if self._thread is not None:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+                self._thread.join()
+                self._thread = self._url = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -103,10 +136,10 @@ class ReferenceServer:
 
     def fail_next(
         self,
-        operation: str,
-        kind: str = "error",
+        operation: OperationId,
+        kind: Kind = "error",
         *,
-        when: str = "before",
+        when: When = "before",
         status: int | None = None,
         delay_ms: int = 0,
         count: int = 1,
@@ -115,11 +148,15 @@ class ReferenceServer:
 
         `operation` is `assign_order`, `acquire_order` or `cancel_order`. `kind` is `error` (500, or another `status` of
         the contract), `delay` (of `delay_ms` milliseconds, which the others may have too) or `drop`: the connection is
-        closed without an answer. `when` is `before` or `after` the operation's transaction is committed.
-        Raises ControlError, a ValueError, for anything else.
+        closed without an answer. `when` is `before` the operation's transaction, so that a dropped request is lost, or
+        `after` it is committed, so that only the answer is. Raises ControlError, a ValueError, for anything else.
         """
-        fields = {"operation": operation, "kind": kind, "when": when, "delay_ms": delay_ms, "count": count}
-        return self._call(lambda: self._controls.add_fault(fields | ({} if status is None else {"status": status})))
+        fields: dict[str, object] = {"operation": operation, "kind": kind, "when": when, "count": count}
+        if status is not None:
+            fields["status"] = status
+        if delay_ms:
+            fields["delay_ms"] = delay_ms
+        return self._call(lambda: self._controls.add_fault(fields))
 
     def faults(self) -> list[Fault]:
         """Return the faults that are still to happen, each with what is left of its count."""
@@ -130,28 +167,31 @@ class ReferenceServer:
         self._call(lambda: self._controls.clear_faults())
 
     def requests(
-        self, operation: str | None = None, *, status: int | None = None, since: datetime | None = None
+        self, operation: OperationId | None = None, *, status: int | None = None, since: datetime | str | None = None
     ) -> list[RecordedRequest]:
         """Return the last 1,000 requests with their answers, the oldest first.
 
-        Only those of an operation, with a status, or since a time (with its zone), if asked for. Raises ControlError.
+        Only those of an operation, with a status, or since a time (with its zone, or a recorded `time`), if asked for.
+        Raises ControlError.
         """
-        return self._call(lambda: self._controls.requests(operation, status, since))
+        moment = since.isoformat() if isinstance(since, datetime) else since
+        return self._call(lambda: self._controls.requests(operation, status, moment))
 
     def clear_requests(self) -> None:
         """Empty the journal of requests."""
         self._call(lambda: self._controls.clear_requests())
 
     def orders(
-        self, *, order_id: str | None = None, executor_id: str | None = None, status: str | None = None
-    ) -> list[Row]:
+        self, *, order_id: str | None = None, executor_id: str | None = None, status: ExecutionStatus | None = None
+    ) -> list[StoredOrder]:
         """Return the stored orders, the oldest first, with the columns of `order_profile`; 10,000 at most.
 
         Only those with an id, of an executor, or with an `execution_status`, if asked for. Raises ControlError.
         """
         asked = {"order_id": order_id, "executor_id": executor_id, "execution_status": status}
         filters = {column: value for column, value in asked.items() if value is not None}
-        return self._run(lambda: self._controls.orders(filters))[1]
+        _, orders = self._run(lambda: self._controls.orders(filters))
+        return cast(list[StoredOrder], orders)
 
     async def _serve(self, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
         contract = load_contract(contract_path())
@@ -168,9 +208,11 @@ class ReferenceServer:
         await store.close()
 
     def _run(self, coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on the server's event loop; return its result."""
-        _ = self.url
-        return asyncio.run_coroutine_threadsafe(coroutine(), self._loop).result()
+        """Run a coroutine on the server's event loop, which does not stop meanwhile; return its result."""
+        with self._lock:
+            if self._thread is None:
+                raise RuntimeError("the server is not running")
+            return asyncio.run_coroutine_threadsafe(coroutine(), self._loop).result()
 
     def _call(self, function: Callable[[], T]) -> T:
         """Call a function on the server's event loop; return its result."""

@@ -12,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, get_args
 
 import httpx
 import pytest
 
+from orders import controls, models, testing
+from orders.contract import Contract
 from orders.testing import CannotListen, ControlError, ReferenceServer
 from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
 
@@ -57,19 +60,46 @@ def test_each_server_has_orders_of_its_own() -> None:
 
 
 def test_a_server_can_be_started_again() -> None:
-    """After a stop it forgets everything, frees its port, and serves anew; a second start or stop is harmless."""
+    """After a stop it forgets everything and frees its port; then it serves anew, on the same port as before."""
     server = ReferenceServer()
+    urls = set()
     for _ in range(2):
         server.start()
         with pytest.raises(RuntimeError, match="running already"):
             server.start()
         with Client(server.url) as client:
             assert message(client.assign("order", "executor")) == CREATED
+        urls.add(server.url)
         port = int(server.url.rpartition(":")[2])
         server.stop()
         server.stop()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+    assert len(urls) == 1
+
+
+def test_a_stop_leaves_nobody_waiting() -> None:
+    """Threads that use the server while another one stops it get an answer or an error, and do not hang."""
+    server = ReferenceServer()
+    ended = []
+
+    def use() -> None:
+        try:
+            while True:
+                server.requests()
+        except RuntimeError as error:
+            ended.append(str(error))
+
+    for _ in range(20):
+        server.start()
+        threads = [threading.Thread(target=use, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        server.stop()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+    assert ended == ["the server is not running"] * 80
 
 
 @pytest.mark.parametrize(
@@ -145,6 +175,8 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     assert message(own_client.acquire("executor")) == ACQUIRED
     assert [request.outcome for request in server.requests("assign_order")] == ["dropped", "answered"]
     assert [request.operation for request in server.requests(since=middle)] == ["assign_order", "acquire_order"]
+    last = server.requests()[-1]
+    assert server.requests(since=last.time) == [last]
     assert [request.parameters for request in server.requests("assign_order", status=400)] == [
         {"order_id": "order", "executor_id": "executor", "zone_id": "zone"}
     ]
@@ -163,16 +195,15 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     [
         (lambda server: server.fail_next("assign"), "operation must be one of assign_order, acquire_order"),
         (lambda server: server.fail_next("assign_order", "explode"), "kind must be one of error, delay, drop"),
-        (lambda server: server.fail_next("assign_order", "delay"), "delay_ms must be a whole number from 1"),
+        (lambda server: server.fail_next("assign_order", "delay"), "delay_ms is missing"),
+        (lambda server: server.requests(status=9999), "status must be a whole number from 100 to 599"),
         (lambda server: server.fail_next("assign_order", count=-1), "count must be a whole number from 1"),
         (lambda server: server.requests("assign"), "operation must be one of"),
         (lambda server: server.requests(since=datetime(2026, 1, 31)), "since must be a time with its offset"),
         (lambda server: server.orders(status="done"), "status must be one of assigned, acquired"),
     ],
 )
-def test_what_makes_no_sense_is_an_error(
-    server: ReferenceServer, use: Callable[[ReferenceServer], object], complaint: str
-) -> None:
+def test_what_makes_no_sense_is_an_error(server: ReferenceServer, use: Callable[[Any], object], complaint: str) -> None:
     """It is raised where it was asked for, as a ValueError that says what is allowed."""
     with pytest.raises(ControlError, match=complaint) as caught:
         use(server)
@@ -226,6 +257,15 @@ def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
     after = size()
     assert after[0] <= before[0] + 500, f"{before[0]} objects became {after[0]}"
     assert after[1:] == before[1:], f"{before} became {after}"
+
+
+def test_the_types_know_every_value(contract: Contract) -> None:
+    """What a type checker lets through is what there is: operations, kinds, times, statuses, columns."""
+    assert list(get_args(testing.OperationId)) == [operation.operation_id for operation in contract.operations]
+    assert list(get_args(testing.Kind)) == list(controls.Kind)
+    assert list(get_args(testing.When)) == list(controls.When)
+    assert list(get_args(testing.ExecutionStatus)) == list(models.ExecutionStatus)
+    assert tuple(testing.StoredOrder.__annotations__) == models.COLUMNS
 
 
 PLUGIN_TEST = """

@@ -184,6 +184,21 @@ def test_an_allowed_page_uses_the_controls(page: ClientPage, client: Client) -> 
     assert message(assigned) == CREATED, f"after {answer}, the order is assigned again: {assigned.text}"
 
 
+@parametrized("--controls --cors-origin ORIGIN")
+def test_a_browser_does_not_hide_a_dropped_request(page: ClientPage, client: Client) -> None:
+    """Each drop is seen by the page, once: the browser has no kept connection on which it would repeat the request."""
+    for count, when in enumerate(("before", "after"), 1):
+        page.call("GET", ACQUIRE)
+        fault = f'{{"operation": "assign_order", "kind": "drop", "when": "{when}"}}'
+        assert page.call("POST", FAULTS, body=fault).status == 201
+        answer = page.call("PUT", ASSIGN)
+        assert answer.error == "TypeError", f"{when}: {answer}"
+        journal = client.http.get("/_controls/requests", params={"operation": "assign_order"}).json()
+        assert [request["outcome"] for request in journal["requests"]] == ["dropped"] * count, journal
+    answer = page.call("PUT", ASSIGN)
+    assert (answer.status, answer.message) == (400, ALREADY_EXISTS), answer
+
+
 @parametrized("", OTHER)
 def test_other_pages_cannot_call_the_operations(page: ClientPage, client: Client) -> None:
     """A page of an origin that is not allowed reads no answer, and what needs a preflight is not executed (PUT)."""

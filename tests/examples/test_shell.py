@@ -32,15 +32,16 @@ The life of an order:
     {"message": "Successfully canceled"} (200)
 An assign whose answer is lost after the order was stored:
   POST /_controls/faults {"operation": "assign_order", "kind": "drop", "when": "after"}
-    {"operation": "assign_order", "kind": "drop", "when": "after", "status": null, "delay_ms": 0, "count": 1} (201)
+    {"operation": "assign_order", "kind": "drop", "when": "after", "delay_ms": 0, "count": 1} (201)
   PUT /orders/assign?order_id=order-2&executor_id=executor-1&zone_id=zone-1
     no answer: curl ended with exit code 52
 So the same request is sent again, and finds the order registered, once:
   PUT /orders/assign?order_id=order-2&executor_id=executor-1&zone_id=zone-1
     {"message": "AssignedOrder with provided orderId already exists"} (400)
   GET /_controls/orders?order_id=order-2
-    {"count": 1, "orders": [{"assigned_order_id": "UUID", "order_id": "order-2", "executor_id": "executor-1", \
-"zone_id": "zone-1", "execution_status": "assigned", "assign_time": "TIME", "acquire_time": null}]} (200)
+    {"count": 1, "total": 1, "orders": [{"assigned_order_id": "UUID", "order_id": "order-2", \
+"executor_id": "executor-1", "zone_id": "zone-1", "execution_status": "assigned", "assign_time": "TIME", \
+"acquire_time": null}]} (200)
 The orders service is stopped.
 """
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from orders.testing import ReferenceServer
+from orders.testing import Kind, OperationId, ReferenceServer, When
 
 from orders_client import (
     Assigned,
@@ -53,15 +53,14 @@ def hasty_client(orders_url: str, pauses: list[float]) -> Iterator[OrdersClient]
         yield client
 
 
-def outcomes(server: ReferenceServer, operation: str) -> list[tuple[str, int | None]]:
+def outcomes(server: ReferenceServer, operation: OperationId) -> list[tuple[str, int | None]]:
     """Return how the attempts at an operation ended: outcome and status."""
     return [(request.outcome, request.status) for request in server.requests(operation)]
 
 
-def stored(server: ReferenceServer) -> list[tuple[str | None, ...]]:
+def stored(server: ReferenceServer) -> list[tuple[str, str, str]]:
     """Return order, executor and status of all orders."""
-    columns = ("order_id", "executor_id", "execution_status")
-    return [tuple(order[column] for column in columns) for order in server.orders()]
+    return [(order["order_id"], order["executor_id"], order["execution_status"]) for order in server.orders()]
 
 
 def test_an_order_is_assigned_acquired_and_cancelled(client: OrdersClient, orders_server: ReferenceServer) -> None:
@@ -88,7 +87,7 @@ def test_what_the_client_sends(client: OrdersClient, orders_server: ReferenceSer
     assert (request.method, urlsplit(request.target).path) == ("PUT", "/orders/assign")
     assert request.parameters == identifiers
     assert request.body == ""
-    assert request.headers["User-Agent"] == "orders-client/0.1.0"
+    assert request.headers["user-agent"] == "orders-client/0.1.0"
     client.acquire(identifiers["executor_id"])
     client.cancel(identifiers["order_id"])
     _, acquire, cancel = orders_server.requests()
@@ -115,7 +114,7 @@ def test_a_known_order_is_an_error_at_the_first_attempt(client: OrdersClient, or
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_two_errors_are_survived(
-    client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], when: str
+    client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], when: When
 ) -> None:
     """After two 500s, whether they hide a success or not, the third attempt brings the answer."""
     client.assign("order-1", "executor-1", "zone-1")
@@ -128,7 +127,7 @@ def test_two_errors_are_survived(
 
 @pytest.mark.parametrize("kind", ["error", "drop"])
 def test_the_client_gives_up(
-    client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], kind: str
+    client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], kind: Kind
 ) -> None:
     """After four attempts there is no fifth; the error says what was sent and what was last to come back."""
     orders_server.fail_next("cancel_order", kind, count=10)
@@ -151,7 +150,7 @@ def test_the_pauses_grow(client: OrdersClient, orders_server: ReferenceServer, p
 
 @pytest.mark.parametrize(("when", "known"), [("before", Assigned.CREATED), ("after", Assigned.EXISTS)])
 def test_an_assign_whose_answer_is_lost(
-    client: OrdersClient, orders_server: ReferenceServer, when: str, known: Assigned
+    client: OrdersClient, orders_server: ReferenceServer, when: When, known: Assigned
 ) -> None:
     """The same request again is a success, whether the lost one had registered the order or not; there is one order."""
     orders_server.fail_next("assign_order", "drop", when=when)
@@ -234,7 +233,7 @@ def test_an_acquire_whose_answer_is_lost(client: OrdersClient, orders_server: Re
 
 @pytest.mark.parametrize(("when", "known"), [("before", Cancelled.CANCELED), ("after", Cancelled.NOT_ACTIVE)])
 def test_a_cancel_whose_answer_is_lost(
-    client: OrdersClient, orders_server: ReferenceServer, when: str, known: Cancelled
+    client: OrdersClient, orders_server: ReferenceServer, when: When, known: Cancelled
 ) -> None:
     """The order is cancelled, whether by the lost attempt or by the second."""
     client.assign("order-1", "executor-1", "zone-1")

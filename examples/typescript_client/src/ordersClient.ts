@@ -1,6 +1,6 @@
 // A client of the orders service that repeats what got no answer, as the contract says it may.
 
-import { setTimeout as sleep } from "node:timers/promises";
+import { setTimeout } from "node:timers/promises";
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
@@ -42,6 +42,8 @@ export interface Options {
   timeoutMs?: number;
   /** The pause after the first attempt; each further one is twice as long. */
   backOffMs?: number;
+  /** How to pause. Tests have better things to do than to wait. */
+  sleep?: (milliseconds: number) => Promise<unknown>;
 }
 
 interface Answer<Data, Problem> {
@@ -56,12 +58,17 @@ export class OrdersClient {
   readonly #attempts: number;
   readonly #timeoutMs: number;
   readonly #backOffMs: number;
+  readonly #sleep: (milliseconds: number) => Promise<unknown>;
 
-  constructor(baseUrl: string, { attempts = 4, timeoutMs = 5_000, backOffMs = 200 }: Options = {}) {
+  constructor(
+    baseUrl: string,
+    { attempts = 4, timeoutMs = 5_000, backOffMs = 200, sleep = setTimeout }: Options = {},
+  ) {
     this.#http = createClient<paths>({ baseUrl });
     this.#attempts = attempts;
     this.#timeoutMs = timeoutMs;
     this.#backOffMs = backOffMs;
+    this.#sleep = sleep;
   }
 
   /** Registers an order for an executor, once. Throws OrderAlreadyExists if it was registered before. */
@@ -114,7 +121,7 @@ export class OrdersClient {
     for (let attempt = 1; attempt <= this.#attempts; attempt++) {
       if (attempt > 1) {
         // Chance keeps clients that lost their answers at the same moment from coming back at the same moment.
-        await sleep(this.#backOffMs * 2 ** (attempt - 2) * (1 + Math.random() / 2));
+        await this.#sleep(this.#backOffMs * 2 ** (attempt - 2) * (1 + Math.random() / 2));
       }
       try {
         const answer = await request(AbortSignal.timeout(this.#timeoutMs));
