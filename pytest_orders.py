@@ -1,6 +1,7 @@
-"""Fixtures for pytest, which finds them by itself where this package is installed.
+"""The fixtures for tests of clients, which pytest finds by itself where this project is installed.
 
-This module is imported at the start of every pytest run, so it imports the server only when a test asks for it.
+Every pytest run imports this module, so it imports nothing of `orders` before a test asks for it: that costs nothing,
+and projects that have a package `orders` of their own are left alone.
 """
 
 from __future__ import annotations
