@@ -7,7 +7,6 @@
 
 import argparse
 import os
-import re
 import signal
 import socket
 import sys
@@ -17,7 +16,7 @@ from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from orders import __version__
-from orders.cors import ANY_ORIGIN
+from orders.cors import check_origin
 from orders.database import DatabaseURL, DatabaseURLError
 from orders.logs import LEVELS
 from orders.server import CannotStart, run
@@ -228,14 +227,11 @@ def host(text: str) -> str:
 
 
 def origin(text: str) -> str:
-    """Parse the origin of web pages, as browsers write it (RFC 6454 §6.2), or `*`."""
-    if text == ANY_ORIGIN:
-        return text
-    if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an origin like http://localhost:3000 (in lower case, without a path), and not *"
-        )
-    return text
+    """Parse an origin for argparse, which shows the message of this type of error alone."""
+    try:
+        return check_origin(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def is_loopback(host: str) -> bool:

@@ -21,15 +21,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
+from urllib.request import parse_http_list
 
 from orders.book import Row, rfc3339, utc_now
 from orders.contract import RESERVED_PREFIX, Contract, Operation, decode, load_document, split_query
-from orders.cors import Cors
+from orders.cors import ORIGIN, Cors
 from orders.exchange import Handler, NoAnswer, Request
 from orders.jobs import Job
 from orders.models import COLUMNS, ExecutionStatus
@@ -44,6 +45,7 @@ MAX_DELAY_MS = 600_000
 JOURNAL_LENGTH = 1_000
 JOURNAL_BODY_LENGTH = 1_000
 MAX_ORDERS = 10_000
+FAULT_PREFERENCES = ("code", "wait", "drop")
 
 
 class Kind(StrEnum):
@@ -244,6 +246,9 @@ class Controls:
             _one_of("filter", column, COLUMNS)
         if "execution_status" in filters:
             _one_of("status", filters["execution_status"], list(ExecutionStatus))
+        for column, value in filters.items():
+            if "\0" in value:
+                raise ControlError(f"{column} cannot have the character U+0000, no stored one has it")
         return await outcome_of(self._store.run(lambda book: book.orders(filters, limit)))
 
     def close(self) -> None:
@@ -303,7 +308,7 @@ class Controls:
             preferences = Preferences(request.headers.get("Prefer", ""), operation)
         except ControlError as error:
             return message_response(400, f"Invalid header Prefer: {error}")
-        recorded.fault = fault = preferences.fault or self._next_fault(operation)
+        recorded.fault = fault = preferences.fault if preferences else self._next_fault(operation)
         response = None
         if fault is None or fault.when is When.AFTER:
             response = await outcome_of(handler(request))
@@ -354,7 +359,11 @@ class Controls:
         async def answer(request: Request) -> Response:
             origin = request.headers.get("Origin")
             if origin is not None and not self._may_control(origin, request.headers.get("Host", "")):
-                return message_response(403, f"Pages of {origin} may not use the controls; --cors-origin allows it")
+                if not ORIGIN.fullmatch(origin):
+                    return message_response(403, "Pages without an origin may not use the controls")
+                return message_response(
+                    403, f"Pages of {origin} may not use the controls; --cors-origin {origin} allows it"
+                )
             try:
                 outcome = handler(request, **_query(request.query, parameters))
                 return outcome if isinstance(outcome, Response) else await outcome
@@ -367,7 +376,7 @@ class Controls:
         # A browser lets any page send a POST anywhere, and only keeps the answer from it. Names other than localhost
         # may be somebody else's that lead here (DNS rebinding).
         own = re.fullmatch(r"(localhost|[0-9.]+|\[[0-9a-f:]+\])(:[0-9]+)?", host) is not None
-        return (own and origin == f"http://{host}") or (self._cors is not None and self._cors.allows(origin))
+        return (own and origin == f"http://{host}") or (self._cors is not None and self._cors.names(origin))
 
     async def _post_reset(self, request: Request) -> Response:
         await self.reset()
@@ -433,14 +442,21 @@ class Preferences:
 
     def __init__(self, header: str, operation: Operation) -> None:
         """Read the header; other preferences are ignored, as they have to be. Raises ControlError."""
-        self.fault: Fault | None = None
         given: dict[str, str] = {}
-        for preference in header.split(","):
-            name, _, value = preference.partition(";")[0].partition("=")
-            given.setdefault(name.strip().lower(), value.strip().strip('"'))
-        self._given = {name: given[name] for name in ("code", "wait", "drop", "when") if name in given}
-        if self._given:
-            self.fault = self._fault(operation)
+        for preference in parse_http_list(header):
+            (name, value), *parameters = map(_name_and_value, preference.split(";"))
+            given.setdefault(name, value)
+            if name in FAULT_PREFERENCES:
+                for parameter, value in parameters:
+                    if parameter == "when":
+                        given.setdefault("when", value)
+        is_fault = any(name in given for name in FAULT_PREFERENCES)
+        self._given = {name: given[name] for name in (*FAULT_PREFERENCES, "when") if is_fault and name in given}
+        self.fault = self._fault(operation) if is_fault else None
+
+    def __bool__(self) -> bool:
+        """Return whether the request asks for anything itself, be it the normal answer."""
+        return bool(self._given)
 
     def applied_to(self, response: Response) -> Response:
         """Return `response` with what has been applied of the preferences (RFC 7240 §3)."""
@@ -465,10 +481,13 @@ class Preferences:
                 not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given["wait"])
                 or float(given["wait"]) > MAX_DELAY_MS / 1000
             ):
-                raise ControlError(f"wait must be seconds from 0 to {MAX_DELAY_MS // 1000}, not {given['wait']!r}")
+                shown = reprlib.repr(given["wait"])
+                raise ControlError(f"wait must be seconds from 0 to {MAX_DELAY_MS // 1000}, not {shown}")
             wait_ms = round(float(given["wait"]) * 1000)
         when = When(_one_of("when", given.get("when", When.BEFORE), list(When)))
         if "drop" in given:
+            if given["drop"]:
+                raise ControlError(f"drop takes no value, not {reprlib.repr(given['drop'])}")
             if code is not None:
                 raise ControlError("drop and code exclude each other")
             kind = Kind.DROP
@@ -480,6 +499,12 @@ class Preferences:
             return None
         status = code if kind is Kind.ERROR else None
         return Fault(operation=operation.operation_id, kind=kind, when=when, status=status, delay_ms=wait_ms or 0)
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, _, value = map(str.strip, text.partition("="))
+    is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return name.lower(), value[1:-1] if is_quoted else value
 
 
 async def outcome_of(outcome: T | Job[T]) -> T:
@@ -550,8 +575,8 @@ def _number(name: str, text: str) -> int:
 def _time(name: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ControlError(f"{name} must be a time with its offset, 2026-01-31T12:00:00Z say, not {reprlib.repr(text)}")
-    return moment
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ControlError(f"{name} must be a time with its offset, 2026-01-31T12:00:00Z say, not {reprlib.repr(text)}")

@@ -1,23 +1,44 @@
 """Cross-origin requests: which web pages may read the answers (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from orders.responses import Response, message_response
 
 ANY_ORIGIN = "*"
 MAX_AGE_S = 600
+ORIGIN = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:]+\])(?::([0-9]{1,5}))?")
+DEFAULT_PORTS = {("http", "80"), ("https", "443")}
+
+
+def check_origin(text: str) -> str:
+    """Return `text` if it is an origin as browsers write it (RFC 6454 §6.2), or `*`. Raises ValueError if not."""
+    if text == ANY_ORIGIN:
+        return text
+    parts = ORIGIN.fullmatch(text)
+    if parts is None:
+        raise ValueError(
+            f"{text!r} is not an origin like http://localhost:3000 (in lower case, without a path), and not *"
+        )
+    if (parts[1], parts[3]) in DEFAULT_PORTS:
+        raise ValueError(f"{text!r} is not an origin as browsers write it: they leave :{parts[3]} out")
+    return text
 
 
 class Cors:
     """The origins whose pages may call the service from a browser."""
 
     def __init__(self, origins: Sequence[str]) -> None:
-        """Allow `origins`, each `scheme://host[:port]` as browsers write it, or `*` for all."""
-        self._origins = frozenset(origins)
+        """Allow `origins`, each `scheme://host[:port]` as browsers write it, or `*` for all. Raises ValueError."""
+        self._origins = frozenset(check_origin(origin) for origin in origins)
 
     def allows(self, origin: str) -> bool:
         """Return whether pages of an origin may read answers."""
-        return origin in self._origins or ANY_ORIGIN in self._origins
+        return self.names(origin) or ANY_ORIGIN in self._origins
+
+    def names(self, origin: str) -> bool:
+        """Return whether an origin was allowed by its name, not as one of all."""
+        return origin != ANY_ORIGIN and origin in self._origins
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return what an answer to a request from an origin says of it; None stands for no page at all."""
@@ -25,7 +46,7 @@ class Cors:
             allowed = {"Access-Control-Allow-Origin": ANY_ORIGIN}
         else:
             allowed = {"Vary": "Origin"}
-            if origin is None or origin not in self._origins:
+            if origin is None or not self.names(origin):
                 return allowed
             allowed["Access-Control-Allow-Origin"] = origin
         return {**allowed, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
@@ -41,6 +62,6 @@ class Cors:
         if not self.allows(origin):
             return None
         allowed = {"Access-Control-Allow-Methods": ", ".join(methods), "Access-Control-Max-Age": str(MAX_AGE_S)}
-        if "Access-Control-Request-Headers" in headers:
-            allowed["Access-Control-Allow-Headers"] = headers["Access-Control-Request-Headers"]
+        if asked := headers.get("Access-Control-Request-Headers"):
+            allowed["Access-Control-Allow-Headers"] = asked
         return message_response(200, "Allowed", allowed)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from orders.contract import Contract, Document
+from orders.controls import PREFIX
 from orders.responses import Response, message_response
 
 ASSETS = {
@@ -53,10 +54,10 @@ TWO_DEFINITIONS = PAGE.replace("SCRIPTS", '<script src="/docs/swagger-ui-standal
     "DEFINITIONS",
     """urls: [
     {name: "Orders service", url: "/openapi.json"},
-    {name: "Test controls", url: "/_controls/openapi.json"}
+    {name: "Test controls", url: "PREFIXopenapi.json"}
   ],
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
-  layout: "StandaloneLayout\"""",
+  layout: "StandaloneLayout\"""".replace("PREFIX", PREFIX),
 )
 
 
@@ -69,8 +70,8 @@ def make_pages(contract: Contract, controls: Document | None) -> dict[str, Respo
     return {
         "/": message_response(302, "See /docs", {"Location": "/docs"}),
         "/docs": Response(200, page.encode(), "text/html; charset=utf-8"),
-        **_definition("", contract.document),
-        **({} if controls is None else _definition("/_controls", controls)),
+        **_definition("/", contract.document),
+        **({} if controls is None else _definition(PREFIX, controls)),
         **{
             f"/docs/{name}": Response(200, (_swagger_ui() / name).read_bytes(), content_type)
             for name, content_type in ASSETS.items()
@@ -80,8 +81,8 @@ def make_pages(contract: Contract, controls: Document | None) -> dict[str, Respo
 
 def _definition(prefix: str, document: Document) -> dict[str, Response]:
     return {
-        f"{prefix}/openapi.json": Response(200, document.as_json),
-        f"{prefix}/openapi.yaml": Response(200, document.as_yaml, "application/yaml"),
+        f"{prefix}openapi.json": Response(200, document.as_json),
+        f"{prefix}openapi.yaml": Response(200, document.as_yaml, "application/yaml"),
     }
 
 

@@ -142,7 +142,8 @@ class Exchange(HTTPMessageDelegate):
 
     def _send_error(self, error: Exception) -> None:
         if isinstance(error, NoAnswer):
-            self._connection.close()
+            # Detached, so that a request that was sent behind this one is not read either.
+            self._connection.detach().close()
             self._end("dropped")
             return
         error_id = uuid4().hex

@@ -5,7 +5,7 @@
         my_client(server.url).assign("order-1", "executor-1", "zone-1")
         assert [request.outcome for request in server.requests()] == ["dropped", "answered"]
 
-For pytest there are the fixtures `orders_server` and `orders_url` (`orders.pytest_plugin`).
+For pytest there are the fixtures `orders_server` and `orders_url` (`pytest_orders`).
 """
 
 import asyncio
@@ -46,6 +46,7 @@ When = Literal["before", "after"]
 ExecutionStatus = Literal["assigned", "acquired", "completed", "cancelled"]
 
 IDLE_TIMEOUT_S = 60.0
+QUIET_BEFORE_CLOSE_S = 0.02  # Clients are in this process or beside it: what they have sent arrives sooner.
 
 
 class StoredOrder(TypedDict):
@@ -68,7 +69,12 @@ class ReferenceServer:
     """
 
     def __init__(self, *, port: int = 0, cors_origins: Sequence[str] = ()) -> None:
-        """Prepare a server on 127.0.0.1 and `port`, 0 being a free one; pages of `cors_origins` may call it."""
+        """Prepare a server on 127.0.0.1 and `port`, 0 being a free one; pages of `cors_origins` may call it.
+
+        Raises ValueError if there is no such port, or an origin is not as browsers write it.
+        """
+        if not 0 <= port <= 65535:
+            raise ValueError(f"the port must be from 0 to 65535, not {port}")
         self._lock = threading.Lock()
         self._port = port
         self._cors = Cors(cors_origins) if cors_origins else None
@@ -103,7 +109,12 @@ class ReferenceServer:
 
             thread = threading.Thread(target=work, name="orders-reference-server", daemon=True)
             thread.start()
-            ready.result()
+            try:
+                ready.result()
+            except BaseException:
+                for listener in listeners:
+                    listener.close()
+                raise
             self._thread = thread
             self._url = url_of(listeners[0])
             self._port = listeners[0].getsockname()[1]
@@ -124,7 +135,7 @@ class ReferenceServer:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
+        self.start()  # Not in a thread: a task that is cancelled meanwhile would leave the server behind.
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -196,21 +207,23 @@ class ReferenceServer:
     async def _serve(self, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
         contract = load_contract(contract_path())
         store = MemoryStore()
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._controls = Controls(contract, store, self._cors)
-        app = make_app(contract, store, cors=self._cors, controls=self._controls)
-        server = Server(app, listeners, idle_timeout_s=IDLE_TIMEOUT_S)
-        on_ready()
-        await self._stopping.wait()
-        self._controls.close()
-        await server.stop(quiet_s=0)
-        await store.close()
+        try:
+            self._loop = asyncio.get_running_loop()
+            self._stopping = asyncio.Event()
+            self._controls = Controls(contract, store, self._cors)
+            app = make_app(contract, store, cors=self._cors, controls=self._controls)
+            server = Server(app, listeners, idle_timeout_s=IDLE_TIMEOUT_S)
+            on_ready()
+            await self._stopping.wait()
+            self._controls.close()
+            await server.stop(QUIET_BEFORE_CLOSE_S)
+        finally:
+            await store.close()
 
     def _run(self, coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the server's event loop, which does not stop meanwhile; return its result."""
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # As in a process that was forked.
                 raise RuntimeError("the server is not running")
             return asyncio.run_coroutine_threadsafe(coroutine(), self._loop).result()
 

@@ -1,5 +1,6 @@
 """The test controls: faults, reset, the journal, the stored orders, on each kind of database."""
 
+import asyncio
 import json
 import socket
 import sqlite3
@@ -7,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,16 @@ import httpx
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from tornado.httputil import HTTPHeaders
 
 from orders import controls as controls_module
 from orders.book import rfc3339
 from orders.contract import Contract
 from orders.controls import Controls, Fault, Kind, Outcome, RecordedRequest, When
+from orders.exchange import Request
+from orders.jobs import Job
 from orders.models import COLUMNS, ExecutionStatus
+from orders.responses import Response, message_response
 from orders.sqlite import MemoryStore
 from tests.service import (
     ACQUIRED,
@@ -39,6 +44,7 @@ from tests.service import (
 from tests.test_server import wait_until
 
 OPERATIONS = ["assign_order", "acquire_order", "cancel_order"]
+CANNOT_TELL = message_response(500, "Unknown error")
 
 
 @cache
@@ -174,6 +180,7 @@ def test_a_fault_is_on_its_side_of_the_transaction(
     assert controls.faults() == []
     assert message(controls.call("assign_order")) == (ALREADY_EXISTS if is_stored else CREATED)
     recorded = controls.requests()[1]
+    assert recorded["fault"]["count"] == 1
     assert (recorded["fault"]["kind"], recorded["fault"]["when"]) == (kind, when)
     assert recorded["outcome"] == ("dropped" if answer is None else "answered")
     if kind == "delay":
@@ -197,6 +204,21 @@ def test_a_whole_number_may_be_written_as_a_fraction(controls: ControlledClient)
     """To JSON Schema 2.0 is an integer, and so it is here."""
     fault = controls.fault("acquire_order", "error", count=2.0, status=500.0, delay_ms=1.0)
     assert [repr(fault[name]) for name in ("count", "status", "delay_ms")] == ["2", "500", "1"]
+
+
+@pytest.mark.parametrize("kind", ["error", "drop"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_errors_and_drops_can_be_late(controls: ControlledClient, kind: str, when: str) -> None:
+    """Both wait for `delay_ms`, or for what `Prefer` says, before they happen."""
+    controls.fault("acquire_order", kind, when=when, delay_ms=30, count=2)
+    preferred = f"{'drop' if kind == 'drop' else 'code=500'}, wait=0.03, when={when}"
+    for headers in ({}, {}, {"Prefer": preferred}):
+        with suppress(httpx.RemoteProtocolError):
+            controls.call("acquire_order", headers)
+    recorded = controls.requests()
+    assert [request["fault"]["delay_ms"] for request in recorded] == [30] * 3
+    assert [request["fault"]["count"] for request in recorded] == [1] * 3
+    assert min(request["duration_ms"] for request in recorded) >= 30
 
 
 def test_faults_happen_in_their_order_and_then_all_is_well(controls: ControlledClient) -> None:
@@ -314,8 +336,12 @@ def test_a_body_that_is_no_json_object_is_refused(controls: ControlledClient, bo
         ("GET", "requests?operation=%FF", "operation is not UTF-8"),
         ("GET", "requests?since=yesterday", "since must be a time with its offset, 2026-01-31T12:00:00Z say"),
         ("GET", "requests?since=2026-01-31T12:00:00", "since must be a time with its offset"),
+        ("GET", "requests?since=0001-01-01T00:00:00%2B05:00", "since must be a time with its offset"),
+        ("GET", "requests?since=9999-12-31T23:59:59-05:00", "since must be a time with its offset"),
         ("GET", "orders?status=done", "status must be one of assigned, acquired, completed, cancelled, not 'done'"),
         ("GET", "orders?limit=0", "limit must be a whole number from 1 to 10000"),
+        ("GET", "orders?order_id=%00", "order_id cannot have the character U+0000"),
+        ("GET", "orders?executor_id=a%00b", "executor_id cannot have the character U+0000"),
         ("GET", "orders?zone_id=1", "unknown parameter 'zone_id'; this takes order_id, executor_id, status, limit"),
     ],
 )
@@ -342,6 +368,11 @@ def test_other_methods_and_paths_of_the_controls(controls: ControlledClient) -> 
         ("code=500, when=after", 500, "Unknown error", "code=500, when=after", True),
         ("wait=0.02", 200, CREATED, "wait=0.02", True),
         ("wait=0", 200, CREATED, "wait=0", True),
+        ("code=500; when=after", 500, "Unknown error", "code=500, when=after", True),
+        ("code=500; when=after, when=before", 500, "Unknown error", "code=500, when=after", True),
+        ("respond-async; when=after, code=500", 500, "Unknown error", "code=500", False),
+        ('x="a, code=500", y="b; drop"', 200, CREATED, None, True),
+        ('code="500"', 500, "Unknown error", "code=500", False),
         ('Wait = "0.02" ; x=1,respond-async , CODE=500', 500, "Unknown error", "code=500, wait=0.02", False),
         ("code=500, code=400", 500, "Unknown error", "code=500", False),
         ("code=400", 400, "Missing parameters, please provide order_id, executor_id and zone_id", "code=400", False),
@@ -376,9 +407,12 @@ def test_a_request_can_prefer_no_answer(controls: ControlledClient, header: str,
 
 
 def test_a_preference_comes_before_the_queue(controls: ControlledClient) -> None:
-    """A request with a fault of its own does not use up one that waits."""
+    """A request that says what it wants, be it the normal answer, does not use up a fault that waits."""
     controls.fault("acquire_order", "error", status=400)
     assert controls.call("acquire_order", {"Prefer": "code=500"}).status_code == 500
+    assert controls.call("acquire_order", {"Prefer": "code=200"}).status_code == 200
+    assert controls.call("acquire_order", {"Prefer": "wait=0"}).status_code == 200
+    assert len(controls.faults()) == 1
     assert controls.call("acquire_order").status_code == 400
 
 
@@ -396,6 +430,13 @@ def test_a_success_that_is_preferred_is_not_forced(controls: ControlledClient) -
         ("code=418", "code must be one of 200, 400, 500, not '418'"),
         ("code=", "code must be one of 200, 400, 500, not ''"),
         ("code=5xx", "code must be one of"),
+        ("code=0500", "code must be one of"),
+        ('code="500', "code must be one of"),
+        ("drop=no", "drop takes no value, not 'no'"),
+        ("drop, code=200", "drop and code exclude each other"),
+        ("wait=600.1", "wait must be seconds"),
+        ("wait=", "wait must be seconds"),
+        ("code=500; when=never", "when must be one of before, after"),
         ("wait=soon", "wait must be seconds from 0 to 600, not 'soon'"),
         ("wait=-1", "wait must be seconds"),
         ("wait=601", "wait must be seconds"),
@@ -443,6 +484,12 @@ def test_a_request_in_the_journal_is_all_that_was_sent_and_answered(controls: Co
         }
         and response.json() == recorded["answer"]
     )
+
+
+def test_the_journal_cuts_bodies(controls: ControlledClient) -> None:
+    """Of a body it keeps the first 1,000 bytes."""
+    controls.http.put("/orders/assign", content="é" * 501)
+    assert controls.requests()[0]["body"] == "é" * 500
 
 
 def test_the_journal_has_what_was_no_operation(controls: ControlledClient) -> None:
@@ -578,6 +625,39 @@ def holding_writes(database: Path) -> Iterator[None]:
         connection.rollback()
 
 
+def test_a_reset_waits_for_every_request(contract: Contract) -> None:
+    """Of several that are under way, the reset waits for the last one, also if another one ends in an error."""
+    jobs = [Job[Response](lambda _: CANNOT_TELL) for _ in range(3)]
+    waiting = iter(jobs)
+    request = Request("GET", "/order/acquire", "executor_id=1", HTTPHeaders(), b"", lambda: False)
+
+    async def scenario() -> None:
+        store = MemoryStore()
+        controls = Controls(contract, store)
+        handler = controls.around(lambda request: next(waiting), ())
+        answers = [handler(request) for _ in jobs]
+        await turns()
+        reset = asyncio.create_task(controls.reset())
+        jobs[0].result = jobs[2].result = CANNOT_TELL
+        jobs[1].error = ZeroDivisionError()
+        for job in jobs:
+            await turns()
+            assert not reset.done()
+            job.resolve()
+        await reset
+        assert controls.requests() == []
+        for answer in answers:
+            with suppress(ZeroDivisionError):
+                assert isinstance(answer, Job) and answer.outcome() is CANNOT_TELL
+        await store.close()
+
+    async def turns() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
 def test_a_failed_reset_says_so_and_holds_nobody_up(database: Path) -> None:
     """A reset that cannot delete the orders is a 500; requests are served on, and the next reset works."""
     with Service("--controls", database=database) as service, Client(service.url) as client:
@@ -622,13 +702,16 @@ def test_a_dropped_request_is_in_the_log(database: Path) -> None:
 
 
 def test_a_pipelined_request_after_a_drop_is_not_answered(controlled: Service, controls: ControlledClient) -> None:
-    """The connection of a dropped request is closed, with all that came behind it."""
+    """The connection of a dropped request is closed, and what came behind it is not even looked at."""
     controls.fault("cancel_order", "drop")
     request = b"POST /order/cancel?order_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"
     with controlled.connect() as connection:
         connection.sendall(request * 2)
         received = receive_all(connection)
     assert received == b""
+    assert [(request["outcome"], request["operation"]) for request in controls.requests()] == [
+        ("dropped", "cancel_order")
+    ]
 
 
 def receive_all(connection: socket.socket) -> bytes:
@@ -660,7 +743,13 @@ def test_pages_of_other_origins_are_refused(controls: ControlledClient, controll
     for origin in ("http://localhost:3000", "https://example.com", "null", controlled.url.replace("http", "https")):
         response = controls.control("POST", "reset", headers={"Origin": origin})
         assert response.status_code == 403, origin
-        assert message(response) == f"Pages of {origin} may not use the controls; --cors-origin allows it"
+        if origin == "null":
+            assert message(response) == "Pages without an origin may not use the controls"
+        else:
+            expected = f"Pages of {origin} may not use the controls; --cors-origin {origin} allows it"
+            assert message(response) == expected
+        for method, path in (("GET", "orders"), ("GET", "requests"), ("DELETE", "faults"), ("POST", "faults")):
+            assert controls.control(method, path, headers={"Origin": origin}).status_code == 403, (method, path)
         assert controls.call("acquire_order", {"Origin": origin}).status_code == 200
     assert len(controls.orders()) == 1
     assert controls.control("POST", "reset", headers={"Origin": controlled.url}).status_code == 200

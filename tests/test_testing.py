@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import http.client
 import os
 import socket
 import subprocess
@@ -18,9 +19,10 @@ import httpx
 import pytest
 
 from orders import controls, models, testing
-from orders.contract import Contract
+from orders.contract import Contract, ContractError
 from orders.testing import CannotListen, ControlError, ReferenceServer
 from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
+from tests.test_server import wait_until
 
 
 @pytest.fixture
@@ -137,12 +139,91 @@ def test_a_taken_port_is_named() -> None:
     assert threading.active_count() == threads
 
 
+def test_what_was_sent_is_answered_before_the_stop() -> None:
+    """A request that is on its way when the stop begins gets its answer."""
+    for _ in range(20):
+        with ReferenceServer() as server:
+            connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            connection.sendall(b"GET /order/acquire?executor_id=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        with connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_stop_ends_a_delay(server: ReferenceServer, own_client: Client) -> None:
+    """A request that is delayed for ten minutes is answered at once when the server stops."""
+    server.fail_next("acquire_order", "delay", delay_ms=600_000)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(own_client.acquire, "executor")
+        wait_until(lambda: len(server.requests()) == 1, "the request is under way")
+        server.stop()
+        assert message(call.result(10)) == NO_ORDERS
+
+
+def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails half-way raises its reason and frees the port; the next start works."""
+
+    def broken(path: Path) -> Contract:
+        raise ContractError("broken")
+
+    with ReferenceServer() as first:
+        port = int(first.url.rpartition(":")[2])
+    server = ReferenceServer(port=port)
+    with monkeypatch.context() as patches:
+        patches.setattr(testing, "load_contract", broken)
+        with pytest.raises(ContractError, match="broken"):
+            server.start()
+        with pytest.raises(RuntimeError, match="the server is not running"):
+            server.requests()
+    with server:
+        assert server.url == f"http://127.0.0.1:{port}"
+
+
+def test_a_task_that_is_cancelled_stops_its_server() -> None:
+    """Whenever a task in `async with` is cancelled, the server stops with it."""
+
+    async def life() -> None:
+        async with ReferenceServer():
+            await asyncio.sleep(600)
+
+    async def scenario() -> None:
+        for turns in range(4):
+            task = asyncio.create_task(life())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(scenario())
+    assert not server_threads()
+
+
+def server_threads() -> list[threading.Thread]:
+    """Return the threads of servers."""
+    return [thread for thread in threading.enumerate() if thread.name == "orders-reference-server"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_that_was_forked_has_no_server(server: ReferenceServer) -> None:
+    """Its methods say so there, in place of waiting for a thread that the other process has; its URL still works."""
+    child = os.fork()
+    if not child:
+        try:
+            server.requests()
+        except RuntimeError as error:
+            os._exit(0 if str(error) == "the server is not running" else 1)
+        os._exit(2)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert server.requests() == []
+
+
 def test_it_is_stopped_when_the_block_fails() -> None:
     """An error in the `with` block goes on, and the server is gone."""
     server = ReferenceServer()
     with pytest.raises(ZeroDivisionError), server:
         raise ZeroDivisionError
-    assert not [thread for thread in threading.enumerate() if thread.name == "orders-reference-server"]
+    assert not server_threads()
 
 
 def test_it_serves_coroutines_too() -> None:
@@ -223,6 +304,21 @@ def test_a_recorded_request_does_not_change(server: ReferenceServer, own_client:
     assert (server.requests()[0].outcome, server.requests()[0].status) == ("answered", 200)
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"port": -1}, "the port must be from 0 to 65535, not -1"),
+        ({"port": 65536}, "the port must be from 0 to 65535, not 65536"),
+        ({"cors_origins": ["http://localhost:3000/"]}, "is not an origin like http://localhost:3000"),
+        ({"cors_origins": ["http://localhost:80"]}, "browsers write it: they leave :80 out"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], complaint: str) -> None:
+    """They are so when the server is made, before anything starts."""
+    with pytest.raises(ValueError, match=complaint):
+        ReferenceServer(**options)
+
+
 def test_its_pages_can_be_let_in() -> None:
     """`cors_origins` is what `--cors-origin` is to the command."""
     with ReferenceServer(cors_origins=["http://localhost:3000"]) as server, Client(server.url) as client:
@@ -251,8 +347,19 @@ def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
     before = size()
     for _ in range(200):
         round_of_faults()
-    for _ in range(10_000):
-        server.fail_next("cancel_order", "drop", when="after")
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    for n in range(2_000):
+        server.fail_next("cancel_order", "error", when="after" if n % 2 else "before", count=4)
+        server.fail_next("cancel_order", "drop", when="before" if n % 2 else "after")
+        for expected in (500, 500, 500, 500, None):
+            connection.request("POST", "/order/cancel?order_id=1")
+            try:
+                with connection.getresponse() as response:
+                    assert (response.status, response.read()) == (expected, b'{"message": "Unknown error"}')
+            except http.client.RemoteDisconnected:
+                assert expected is None
+    connection.close()
+    assert server.faults() == []
     server.reset()
     after = size()
     assert after[0] <= before[0] + 500, f"{before[0]} objects became {after[0]}"
@@ -301,6 +408,15 @@ def test_the_server_is_not_loaded(request):
 """
 
 
+NAMESAKE_TEST = """
+import orders
+
+def test_the_package_is_the_project_s_own(request):
+    assert request.config.pluginmanager.hasplugin("orders")
+    assert orders.OURS
+"""
+
+
 def foreign_pytest(directory: Path, *options: str) -> str:
     """Run pytest in a project of somebody else, where only the plugin knows of this one; return what it prints."""
     (directory / "pytest.ini").write_text("[pytest]\n")
@@ -327,4 +443,12 @@ def test_the_fixtures_serve_each_test_afresh(tmp_path: Path, options: tuple[str,
 def test_the_plugin_costs_nothing_until_it_is_used(tmp_path: Path) -> None:
     """A project that does not ask for the fixtures does not load the server."""
     (tmp_path / "test_light.py").write_text(LIGHT_TEST)
+    assert "1 passed" in foreign_pytest(tmp_path)
+
+
+def test_a_project_may_have_a_package_of_the_same_name(tmp_path: Path) -> None:
+    """Where the tests of somebody else import their own `orders`, they get it, whatever this project is called."""
+    (tmp_path / "orders").mkdir()
+    (tmp_path / "orders" / "__init__.py").write_text("OURS = True\n")
+    (tmp_path / "test_namesake.py").write_text(NAMESAKE_TEST)
     assert "1 passed" in foreign_pytest(tmp_path)
