@@ -21,7 +21,15 @@ def orders_server() -> Iterator[ReferenceServer]:
 
     It serves all tests of a run, and `orders_url` is what resets it. Fixtures of a wider scope take the URL from here.
     """
-    from orders.testing import ReferenceServer
+    try:
+        from orders.testing import ReferenceServer
+    except ModuleNotFoundError as error:
+        if error.name != "orders.testing":
+            raise
+        raise pytest.UsageError(
+            "this project has a package `orders` of its own, which hides the one with the server; run `orders serve"
+            " --controls` from an environment of its own"
+        ) from None
 
     with ReferenceServer() as server:
         yield server

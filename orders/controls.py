@@ -247,6 +247,8 @@ class Controls:
         if "execution_status" in filters:
             _one_of("status", filters["execution_status"], list(ExecutionStatus))
         for column, value in filters.items():
+            if not isinstance(value, str):
+                raise ControlError(f"{column} must be a string, not {reprlib.repr(value)}")
             if "\0" in value:
                 raise ControlError(f"{column} cannot have the character U+0000, no stored one has it")
         return await outcome_of(self._store.run(lambda book: book.orders(filters, limit)))
@@ -395,6 +397,8 @@ class Controls:
     def _get_requests(
         self, request: Request, operation: str | None = None, status: str | None = None, since: str | None = None
     ) -> Response:
+        if since is not None:
+            since = re.sub(r" (\d\d:\d\d)$", r"+\1", since)  # In a query a `+` that is not escaped is a space.
         found = self.requests(operation, None if status is None else _number("status", status), since)
         requests = [{**asdict(request), "fault": request.fault and _fields(request.fault)} for request in found]
         return json_response(200, {"count": len(found), "forgotten": self._journal.forgotten, "requests": requests})
@@ -577,6 +581,6 @@ def _time(name: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise ControlError(f"{name} must be a time with its offset, 2026-01-31T12:00:00Z say, not {reprlib.repr(text)}")

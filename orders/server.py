@@ -178,6 +178,8 @@ async def serve(
         store = open_store(settings.database, connections=settings.database_connections)
         cors = Cors(settings.cors_origins) if settings.cors_origins else None
         controls = Controls(contract, store, cors) if settings.controls else None
+        if controls and not settings.database.in_memory:
+            logger.warning("the test controls are on: a reset deletes all orders of the database")
         try:
             server = Server(
                 make_app(contract, store, access_log, cors=cors, controls=controls),

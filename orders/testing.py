@@ -94,7 +94,7 @@ class ReferenceServer:
         Raises CannotListen if the port is taken, RuntimeError if this server is running.
         """
         with self._lock:
-            if self._thread is not None:
+            if self._is_running():
                 raise RuntimeError("the server is running already")
             listeners = listen("127.0.0.1", self._port)
             ready: Future[None] = Future()
@@ -120,7 +120,10 @@ class ReferenceServer:
             self._port = listeners[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Answer what is on its way, and forget everything. Does nothing if the server is not running."""
+        """Answer what is on its way, and forget everything. Does nothing if the server is not running.
+
+        A client that is in the middle of a request has 10 seconds to send the rest; nothing else takes long.
+        """
         with self._lock:
             if self._thread is not None:
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -152,7 +155,7 @@ class ReferenceServer:
         *,
         when: When = "before",
         status: int | None = None,
-        delay_ms: int = 0,
+        delay_ms: int | None = None,
         count: int = 1,
     ) -> Fault:
         """Give the next `count` requests of an operation a fault; return it.
@@ -165,7 +168,7 @@ class ReferenceServer:
         fields: dict[str, object] = {"operation": operation, "kind": kind, "when": when, "count": count}
         if status is not None:
             fields["status"] = status
-        if delay_ms:
+        if delay_ms is not None:
             fields["delay_ms"] = delay_ms
         return self._call(lambda: self._controls.add_fault(fields))
 
@@ -220,10 +223,14 @@ class ReferenceServer:
         finally:
             await store.close()
 
+    def _is_running(self) -> bool:
+        # The thread is not alive in a process that was forked from the server's.
+        return self._thread is not None and self._thread.is_alive()
+
     def _run(self, coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the server's event loop, which does not stop meanwhile; return its result."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # As in a process that was forked.
+            if not self._is_running():
                 raise RuntimeError("the server is not running")
             return asyncio.run_coroutine_threadsafe(coroutine(), self._loop).result()
 

@@ -525,6 +525,7 @@ def test_the_journal_can_be_filtered_and_emptied(controls: ControlledClient) -> 
     assert numbers(status=200) == [1, 3, 5]
     assert numbers(since=middle) == [4, 5]
     assert numbers(since=middle.replace("Z", "+00:00")) == [4, 5]
+    assert len(controls.control("GET", f"requests?since={middle.replace('Z', '+00:00')}").json()["requests"]) == 2
     assert numbers(since="2000-01-01T00:00:00-05:00") == [1, 2, 3, 4, 5]
     assert numbers(operation="acquire_order", status=500, since=middle) == [4]
     assert numbers(status=418) == []
@@ -690,6 +691,16 @@ def test_a_stop_ends_the_delays(database: Path, aside: Callable[..., "Future[htt
         assert service.stop() == 0, service.log()
         assert message(delayed.result(10)) == CREATED
     assert execute(database, "SELECT order_id FROM assigned_order") == [("order",)]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_log_warns_of_resets_where_orders_are_kept(database: Path, in_memory: bool) -> None:
+    """Whoever starts the controls on a file is told that a reset empties it."""
+    options = ["--controls", "--log-level", "warning"]
+    with Service(*options, database="sqlite:///:memory:" if in_memory else database) as service:
+        service.stop()
+        warned = "the test controls are on: a reset deletes all orders of the database" in service.log()
+        assert warned is not in_memory, service.log()
 
 
 def test_a_dropped_request_is_in_the_log(database: Path) -> None:

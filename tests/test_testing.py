@@ -211,6 +211,7 @@ def test_a_process_that_was_forked_has_no_server(server: ReferenceServer) -> Non
         try:
             server.requests()
         except RuntimeError as error:
+            server.stop()
             os._exit(0 if str(error) == "the server is not running" else 1)
         os._exit(2)
     _, status = os.waitpid(child, 0)
@@ -277,6 +278,12 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
         (lambda server: server.fail_next("assign"), "operation must be one of assign_order, acquire_order"),
         (lambda server: server.fail_next("assign_order", "explode"), "kind must be one of error, delay, drop"),
         (lambda server: server.fail_next("assign_order", "delay"), "delay_ms is missing"),
+        (
+            lambda server: server.fail_next("assign_order", "delay", delay_ms=0),
+            "delay_ms must be a whole number from 1",
+        ),
+        (lambda server: server.requests(since=5), "since must be a time with its offset"),
+        (lambda server: server.orders(order_id=5), "order_id must be a string, not 5"),
         (lambda server: server.requests(status=9999), "status must be a whole number from 100 to 599"),
         (lambda server: server.fail_next("assign_order", count=-1), "count must be a whole number from 1"),
         (lambda server: server.requests("assign"), "operation must be one of"),
@@ -417,7 +424,7 @@ def test_the_package_is_the_project_s_own(request):
 """
 
 
-def foreign_pytest(directory: Path, *options: str) -> str:
+def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
     """Run pytest in a project of somebody else, where only the plugin knows of this one; return what it prints."""
     (directory / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
@@ -429,7 +436,7 @@ def foreign_pytest(directory: Path, *options: str) -> str:
         text=True,
         timeout=100,
     )
-    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    assert ended.returncode == expected, f"{ended.stdout}\n{ended.stderr}"
     return ended.stdout
 
 
@@ -452,3 +459,11 @@ def test_a_project_may_have_a_package_of_the_same_name(tmp_path: Path) -> None:
     (tmp_path / "orders" / "__init__.py").write_text("OURS = True\n")
     (tmp_path / "test_namesake.py").write_text(NAMESAKE_TEST)
     assert "1 passed" in foreign_pytest(tmp_path)
+
+
+def test_a_package_of_the_same_name_hides_the_server(tmp_path: Path) -> None:
+    """A project that asks for the fixtures beside its own `orders` is told why it cannot have them."""
+    (tmp_path / "orders").mkdir()
+    (tmp_path / "orders" / "__init__.py").write_text("")
+    (tmp_path / "test_namesake.py").write_text("def test(orders_url):\n    pass\n")
+    assert "this project has a package `orders` of its own" in foreign_pytest(tmp_path, expected=1)

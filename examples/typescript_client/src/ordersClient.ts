@@ -1,6 +1,5 @@
 // A client of the orders service that repeats what got no answer, as the contract says it may.
 
-import { setTimeout } from "node:timers/promises";
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
@@ -46,6 +45,10 @@ export interface Options {
   sleep?: (milliseconds: number) => Promise<unknown>;
 }
 
+function pause(milliseconds: number): Promise<unknown> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
 interface Answer<Data, Problem> {
   data?: Data;
   error?: Problem;
@@ -62,7 +65,7 @@ export class OrdersClient {
 
   constructor(
     baseUrl: string,
-    { attempts = 4, timeoutMs = 5_000, backOffMs = 200, sleep = setTimeout }: Options = {},
+    { attempts = 4, timeoutMs = 5_000, backOffMs = 200, sleep = pause }: Options = {},
   ) {
     this.#http = createClient<paths>({ baseUrl });
     this.#attempts = attempts;

@@ -21,8 +21,14 @@ export class OrdersServer {
     const [command = "orders", ...first] = (process.env["ORDERS"] || "orders").trim().split(/\s+/);
     const options = ["--controls", "--port", "0", "--database", "sqlite:///:memory:", "--no-access-log"];
     const child = spawn(command, [...first, "serve", ...options], { stdio: ["ignore", "pipe", "inherit"] });
-    // However this process ends, the server does not outlive it.
+    // However this process ends, the server does not outlive it. A process that a signal ends emits no "exit".
     process.once("exit", () => child.kill());
+    for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) {
+      process.once(signal, () => {
+        child.kill();
+        process.kill(process.pid, signal);
+      });
+    }
     const timer = setTimeout(() => child.kill(), START_TIMEOUT_MS);
     const url = await new Promise<string>((resolve, reject) => {
       child.once("error", reject);
