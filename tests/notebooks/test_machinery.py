@@ -1,0 +1,195 @@
+"""What executes and compares the notebooks, on small ones made for it."""
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tests.notebooks.notebooks import (
+    REFRESH,
+    ExecutionError,
+    as_stored,
+    as_text,
+    differences,
+    execute,
+    normalised,
+    read,
+    store,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The path of a notebook that does not exist yet."""
+    return tmp_path / "9_small.ipynb"
+
+
+def notebook_of(*sources: str) -> NotebookNode:
+    """Return a notebook with cells of code, after one of text."""
+    cells = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources, 1)]
+    return new_notebook(cells=[new_markdown_cell("# 9. Small", id="title"), *cells])
+
+
+def refreshed(path: Path, *sources: str) -> NotebookNode:
+    """Store a notebook with its fresh outputs, as --refresh does; return it."""
+    store(notebook_of(*sources), path)
+    store(execute(path), path)
+    return read(path)
+
+
+def test_a_cell_that_fails_is_named(path: Path) -> None:
+    """The error has the notebook, the cell, its source, and the traceback as plain text."""
+    store(notebook_of("answer = 41", "answer / 0", "print('not reached')"), path)
+    with pytest.raises(ExecutionError) as raised:
+        execute(path)
+    message = str(raised.value)
+    assert message.startswith("9_small.ipynb, cell [2] (cell-2): ")
+    assert "answer / 0" in message and "ZeroDivisionError: division by zero" in message
+    assert "\x1b" not in message and "not reached" not in message
+
+
+def test_a_cell_that_takes_too_long_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that does not end is an error like any other."""
+    monkeypatch.setattr("tests.notebooks.notebooks.CELL_TIMEOUT_S", 1)
+    store(notebook_of("import time\ntime.sleep(600)"), path)
+    with pytest.raises(ExecutionError, match=r"cell \[1\] \(cell-1\): (?s:.*)time\.sleep\(600\)"):
+        execute(path)
+
+
+def test_a_kernel_that_dies_is_reported_with_its_cell(path: Path) -> None:
+    """If the kernel dies, the error has the cell that it died in."""
+    store(notebook_of("import os", "os._exit(3)"), path)
+    with pytest.raises(ExecutionError, match=r"cell \[2\] \(cell-2\): os\._exit\(3\)\s+Kernel died"):
+        execute(path)
+
+
+def test_a_cell_that_fails_leaves_no_server(path: Path, tmp_path: Path) -> None:
+    """The server that a notebook has started ends with the notebook, also if a cell fails before it is stopped."""
+    url = tmp_path / "url"
+    start = f"from pathlib import Path\nfrom course import serve\nPath({str(url)!r}).write_text(serve().url)"
+    store(notebook_of(start, "1 / 0"), path)
+    with pytest.raises(ExecutionError, match="ZeroDivisionError"):
+        execute(path)
+    port = urlsplit(url.read_text()).port
+    assert port
+    with socket.socket() as connection:
+        assert connection.connect_ex(("127.0.0.1", port)) != 0, "a server listens there still"
+
+
+def test_a_notebook_that_was_refreshed_is_as_stored(path: Path) -> None:
+    """A refresh replaces what is stored; the next run finds the same, though ids and times are others."""
+    volatile = "import time, uuid\nprint(uuid.uuid4(), f'{time.time_ns() % 977} ms')"
+    notebook = refreshed(path, volatile, "from course import table\ntable([{'status': 200}])")
+    fresh = execute(path)
+    assert fresh.cells[1].outputs[0] != notebook.cells[1].outputs[0]
+    assert differences(path.name, notebook, fresh) == ""
+    assert path.read_text() == as_text(as_stored(notebook))
+
+
+def test_a_stored_output_that_changed_is_reported(path: Path) -> None:
+    """What differs is shown with the notebook, the cell, both sides, and the command that stores the fresh one."""
+    refreshed(path, "print('same')", "print('400 Bad Request')\nprint('already exists')")
+    path.write_text(path.read_text().replace("400 Bad Request\\n", "200 OK\\n"))
+    message = differences(path.name, read(path), execute(path))
+    assert message.startswith("9_small.ipynb, cell [2] (cell-2): ")
+    assert "\n-200 OK\n+400 Bad Request\n already exists\n" in message
+    assert "cell [1]" not in message and message.endswith(REFRESH)
+
+
+def test_what_is_stored_depends_on_nothing_but_the_notebook(path: Path) -> None:
+    """A file has no metadata of its cells and tools and no standard error, and texts that were printed are one."""
+    source = "import sys\nprint('a', flush=True)\nprint('!', file=sys.stderr, flush=True)\nprint('b')"
+    notebook = notebook_of(source)
+    notebook.cells[1].metadata["collapsed"] = True
+    store(notebook, path)
+    stored = execute(path)
+    assert stored.cells[1].outputs == [new_output("stream", name="stdout", text="a\nb\n")]
+    assert stored.cells[1].metadata == {} and stored.cells[1].execution_count == 1
+    assert sorted(stored.metadata) == ["kernelspec", "language_info"]
+    assert as_text(stored).endswith("}\n") and not as_text(stored).endswith("\n\n")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("id 4f0c5f0e-7f5c-4a43-9d55-3a2c2f1de9f1", "id 01a20968-94c1-75f5-8868-59c7905258cb"),
+        ("id 4f0c5f0e7f5c4a439d553a2c2f1de9f1", "id 01a2096894c175f5886859c7905258cb"),
+        ('"2026-01-31T12:00:00.000000Z"', '"2027-11-01T01:02:03+02:00"'),
+        ("Sat, 31 Jan 2026 12:00:00 GMT", "Mon, 23 Nov 2026 23:15:21 GMT"),
+        ("http://127.0.0.1:8080/docs", "http://127.0.0.1:43210/docs"),
+        ("localhost:8080", "localhost:1"),
+        ("took 0.12 s.", "took 12 s."),
+        ("in 0.12s ==", "in 3.4s =="),
+        ("| 0.9 ms |", "| 1,234.5 ms |"),
+        ("5 µs", "17.25 µs"),
+        ("  0.5 ms", "123.5 ms".rjust(9)),
+        ("2 minutes", "1.5 minutes"),
+        ("| 1.8 × |", "| 12 × |"),
+        ("8,334 requests/s", "91 requests/s"),
+        ("100 orders/s, 7/s", "99.5 orders/s, 1,000/s"),
+        ("at /tmp/tmpab_12/orders.db'", "at /tmp/xyz'"),
+    ],
+)
+def test_what_differs_from_run_to_run_is_not_compared(one: str, other: str) -> None:
+    """Ids, times, ports, durations, ratios, rates and temporary paths may be others at every run."""
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("200 OK", "400 Bad Request"),
+        ('{"message": "Successfully created"}', '{"message": "Successfully canceled"}'),
+        ("order-1 started", "order-2 started"),
+        ("order-1 s", "order-2 s"),
+        ("3 passed in 0.12s", "2 passed in 0.12s"),
+        ("12 requests", "13 requests"),
+        ("1.8 × 2", "1.8 × 3"),
+        ("D3 says so", "D4 says so"),
+        ("http://127.0.0.1:8080/docs", "http://127.0.0.1:8080/health"),
+        ("acquire_time: 2026-01-31T12:00:00Z", "acquire_time: null"),
+    ],
+)
+def test_what_is_said_is_compared(one: str, other: str) -> None:
+    """A status, a message, a count, an identifier: whatever is not one of those differs."""
+    assert normalised(one) != normalised(other)
+
+
+def test_images_are_compared_by_their_kind() -> None:
+    """A chart that looks different is the same, one that is missing is not."""
+    one, other, none = notebook_of("draw()"), notebook_of("draw()"), notebook_of("draw()")
+    for notebook, data in ((one, "AAAA"), (other, "BBBB")):
+        notebook.cells[1].outputs = [new_output("display_data", {"image/png": data})]
+    assert differences("9_small.ipynb", one, other) == ""
+    assert "-display_data, image/png:" in differences("9_small.ipynb", one, none)
+
+
+REACH = """
+import socket
+def reach(family, address):
+    with socket.socket(family) as connection:
+        try:
+            connection.connect(address)
+        except OSError as error:
+            return type(error).__name__
+def look_up(name):
+    try:
+        socket.getaddrinfo(name, 80)
+    except OSError as error:
+        return type(error).__name__
+print(reach(socket.AF_INET, ("192.0.2.1", 80)), look_up("orders.invalid"))
+print(reach(socket.AF_INET, ("127.0.0.1", 9)), reach(socket.AF_UNIX, "/tmp/none"), look_up("localhost"))
+"""
+
+
+def test_a_notebook_has_no_internet(path: Path) -> None:
+    """A kernel, and Python that it starts, may reach this machine and nothing else, and looks up no name."""
+    elsewhere = f"import subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', {REACH!r}], text=True))"
+    notebook = refreshed(path, REACH, elsewhere)
+    for cell in notebook.cells[1:]:
+        refused, allowed = cell.outputs[0].text.split("\n")[:2]
+        assert refused == "PermissionError PermissionError"
+        assert allowed == "ConnectionRefusedError FileNotFoundError None"

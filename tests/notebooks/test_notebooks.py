@@ -1,0 +1,135 @@
+"""The notebooks: each runs without internet, does what its stored outputs show, and is made as all of them are."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+
+from tests.notebooks.notebooks import (
+    FOLDER,
+    NOTEBOOKS,
+    ROOT,
+    ExecutionError,
+    as_stored,
+    as_text,
+    code_cells,
+    differences,
+    execute,
+    lines_of,
+    read,
+    store,
+)
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+PAGES = [FOLDER / "README.md", *NOTEBOOKS]
+
+
+@each_notebook
+@pytest.mark.timeout(280)
+def test_a_notebook_does_what_it_shows(path: Path, refresh: bool) -> None:
+    """A notebook runs to its end in a fresh kernel, and its outputs are those that are stored."""
+    try:
+        fresh = execute(path)
+    except ExecutionError as error:
+        pytest.fail(str(error), pytrace=False)
+    if refresh:
+        store(fresh, path)
+    elif differ := differences(path.name, read(path), fresh):
+        pytest.fail(differ, pytrace=False)
+
+
+@each_notebook
+def test_a_notebook_is_stored_as_a_refresh_stores_it(path: Path) -> None:
+    """A file has the outputs of one run from top to bottom, and nothing of the tool that has written it."""
+    notebook = read(path)
+    assert path.read_text() == as_text(as_stored(notebook))
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_no_output_is_an_error_or_of_this_machine(path: Path) -> None:
+    """No stored output is an error, and none has a path of the checkout or the home that it comes from."""
+    outputs = [output for cell in code_cells(read(path)) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    text = "\n".join(line for output in outputs for line in lines_of(output))
+    assert str(ROOT) not in text and not re.search(r"/(?:home|root|Users)/", text)
+
+
+@each_notebook
+def test_charts_are_stored(path: Path) -> None:
+    """A cell that draws ends with that, and its image is stored."""
+    for cell in code_cells(read(path)):
+        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        assert len(images) == cell.source.count("plt.show()"), f"{cell.id} has {len(images)} images"
+        assert not images or cell.source.endswith("plt.show()"), f"{cell.id} does not end with its chart"
+
+
+@each_notebook
+def test_a_notebook_opens_with_its_title_and_its_time(path: Path) -> None:
+    """The first cell has the title, as the file's name has it, what the reader will learn, and how long it takes."""
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith(f"# {title(path)}\n")
+    assert "**You will learn** " in first.source
+    assert re.search(r"\*\*Time:\*\*\s\d+\sminutes", first.source)
+
+
+@each_notebook
+def test_every_code_cell_is_introduced(path: Path) -> None:
+    """Each cell with code follows one with text."""
+    kinds = [cell.cell_type for cell in read(path).cells]
+    assert "code code" not in " ".join(kinds)
+
+
+@each_notebook
+def test_a_notebook_starts_a_server_and_stops_it(path: Path) -> None:
+    """The first cell with code starts the notebook's own server, the last one stops it."""
+    cells = code_cells(read(path))
+    assert "server = serve()" in cells[0].source.splitlines()
+    assert "server.stop()" in cells[-1].source.splitlines()
+
+
+@each_notebook
+def test_a_notebook_ends_with_a_link_to_the_next(path: Path) -> None:
+    """The last cell says what was shown, and links to the next notebook by its title, if there is one."""
+    last = read(path).cells[-1]
+    assert last.cell_type == "markdown"
+    following = NOTEBOOKS[NOTEBOOKS.index(path) + 1 :]
+    assert not following or f"[{title(following[0])}]({following[0].name})" in last.source
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link of a notebook, or of the page that lists them, to another file of the project finds it."""
+    links = [link for text in texts(page) for link in re.findall(r"\]\(([^)#\s]+)", text)]
+    broken = [link for link in links if "://" not in link and not (FOLDER / link).exists()]
+    assert not broken
+
+
+def test_the_page_lists_the_notebooks() -> None:
+    """README.md has a row for each notebook, in order, with the time that the notebook itself says."""
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|.*\| (\d+) \|$", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    assert rows == [(title(path), path.name, minutes(read(path))) for path in NOTEBOOKS]
+
+
+def title(path: Path) -> str:
+    """Return the title of a notebook, from the name of its file."""
+    number, _, words = path.stem.partition("_")
+    return f"{number}. {words.replace('_', ' ').capitalize()}"
+
+
+def minutes(notebook: NotebookNode) -> str:
+    """Return how many minutes a notebook says that it takes."""
+    found = re.search(r"\*\*Time:\*\*\s(\d+)\sminutes", notebook.cells[0].source)
+    return found[1] if found else ""
+
+
+def texts(page: Path) -> Iterator[str]:
+    """Yield the Markdown of a page, or of a notebook's cells."""
+    if page.suffix == ".md":
+        yield page.read_text()
+    else:
+        yield from (cell.source for cell in read(page).cells if cell.cell_type == "markdown")
