@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from copy import deepcopy
 from difflib import unified_diff
 from pathlib import Path
@@ -128,26 +128,27 @@ def normalised(text: str) -> str:
     return text
 
 
-def lines_of(output: NotebookNode) -> Iterator[str]:
-    """Yield what is compared of an output: its kind, and its text, normalised."""
-    if output.output_type == "stream":
-        yield f"{output.name}:"
-        yield from normalised(output.text).splitlines()
-    elif output.output_type == "error":
-        yield f"error: {output.ename}: {output.evalue}"
-    else:
-        for kind, data in sorted(output.data.items()):
-            yield f"{output.output_type}, {kind}:"
-            if not kind.startswith("image/"):
-                yield from normalised(data if isinstance(data, str) else json.dumps(data, indent=1)).splitlines()
+def lines_of(cell: NotebookNode) -> list[str]:
+    """Return what is compared of a cell's outputs: their kinds, and their texts, normalised."""
+    lines = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            lines += [f"{output.name}:", *normalised(output.text).splitlines()]
+        elif output.output_type == "error":
+            lines.append(f"error: {output.ename}: {output.evalue}")
+        else:
+            for kind, data in sorted(output.data.items()):
+                text = data if isinstance(data, str) else json.dumps(data, indent=1)
+                lines.append(f"{output.output_type}, {kind}:")
+                lines += [] if kind.startswith("image/") else normalised(text).splitlines()
+    return lines
 
 
 def differences(name: str, stored: NotebookNode, fresh: NotebookNode) -> str:
     """Return how the fresh outputs of a notebook differ from the stored ones, cell by cell; nothing if they do not."""
     found = []
     for number, (before, after) in enumerate(zip(code_cells(stored), code_cells(fresh), strict=True), 1):
-        lines = [[line for output in cell.outputs for line in lines_of(output)] for cell in (before, after)]
-        if diff := "\n".join(unified_diff(*lines, "stored", "fresh", lineterm="")):
+        if diff := "\n".join(unified_diff(lines_of(before), lines_of(after), "stored", "fresh", lineterm="")):
             found.append(f"{name}, cell [{number}] ({after.id}): the outputs differ\n{diff}")
     return "\n\n".join([*found, f"To store the fresh ones: {REFRESH}"]) if found else ""
 

@@ -30,7 +30,8 @@ def path(tmp_path: Path) -> Path:
 def notebook_of(*sources: str) -> NotebookNode:
     """Return a notebook with cells of code, after one of text."""
     cells = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources, 1)]
-    return new_notebook(cells=[new_markdown_cell("# 9. Small", id="title"), *cells])
+    notebook: NotebookNode = new_notebook(cells=[new_markdown_cell("# 9. Small", id="title"), *cells])
+    return notebook
 
 
 def refreshed(path: Path, *sources: str) -> NotebookNode:
