@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 from tests.notebooks.notebooks import (
     FOLDER,
     NOTEBOOKS,
+    REFRESH,
     ROOT,
     ExecutionError,
     as_stored,
@@ -45,7 +46,7 @@ def test_a_notebook_does_what_it_shows(path: Path, refresh: bool) -> None:
 def test_a_notebook_is_stored_as_a_refresh_stores_it(path: Path) -> None:
     """A file has the outputs of one run from top to bottom, and nothing of the tool that has written it."""
     notebook = read(path)
-    assert path.read_text() == as_text(as_stored(notebook))
+    assert path.read_text() == as_text(as_stored(notebook)), f"as stored by another tool; {REFRESH}"
     counts = [cell.execution_count for cell in code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1))
 
