@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +15,10 @@ from orders.testing import ReferenceServer
 
 # Colours that can be told apart by everybody (Okabe and Ito), one a status wherever statuses are drawn.
 COLOURS = {"assigned": "#e69f00", "acquired": "#0072b2", "completed": "#009e73", "cancelled": "#999999"}
+
+# No proxy that the environment names can reach this machine's own address.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1"]))
 
 _server: ReferenceServer | None = None
 

@@ -15,6 +15,7 @@ from tests.notebooks.notebooks import (
     as_text,
     differences,
     execute,
+    lines_of,
     normalised,
     read,
     store,
@@ -166,6 +167,15 @@ def test_images_are_compared_by_their_kind() -> None:
         notebook.cells[1].outputs = [new_output("display_data", {"image/png": data})]
     assert differences("9_small.ipynb", one, other) == ""
     assert "-display_data, image/png:" in differences("9_small.ipynb", one, none)
+
+
+def test_a_proxy_in_the_environment_does_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The requests of a reader who is behind a proxy go to the server itself."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.com")
+    call = "import httpx\nfrom course import serve\nprint(httpx.get(f'{serve().url}/health').status_code)"
+    assert lines_of(refreshed(path, call).cells[1]) == ["stdout:", "200"]
 
 
 REACH = """

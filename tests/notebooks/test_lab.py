@@ -1,0 +1,94 @@
+"""JupyterLab, as `tox run -e lab` and the README start it."""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from tests.notebooks.notebooks import NOTEBOOKS, ROOT
+from tests.test_server import wait_until
+
+TOKEN = "token"
+
+
+def commands() -> dict[str, str]:
+    """Return the command that opens the notebooks, by where it stands."""
+    tox = ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    found = {"tox.ini": tox["testenv:lab"]["commands"].removesuffix(" {posargs}")}
+    for page in ("README.md", "notebooks/README.md"):
+        (command,) = re.findall(r"\.venv/bin/(jupyter lab .*)", (ROOT / page).read_text())
+        found[page] = command
+    return found
+
+
+def test_there_is_one_command() -> None:
+    """Both pages and tox open the notebooks in the same way."""
+    assert len(set(commands().values())) == 1, commands()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[str]:
+    """The address of a JupyterLab that was started by that command, without a browser.
+
+    It takes the first port that is free: for port 0, the address that it prints has that 0.
+    """
+    _, *arguments = shlex.split(commands()["tox.ini"])
+    options = ["--no-browser", "--allow-root", f"--IdentityProvider.token={TOKEN}"]
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": str(Path(sys.executable).parent),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path),
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", *arguments, *options],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stderr
+        printed = ""
+        for line in server.stderr:
+            printed += line
+            if address := re.search(r"http://127\.0\.0\.1:\S+", line):
+                break
+        else:
+            pytest.fail(f"JupyterLab did not start: {printed}")
+        yield address[0]
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def is_listening(url: str) -> bool:
+    """Return whether the server accepts connections; JupyterLab prints its address before."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
+
+
+def test_it_opens_on_the_quickstart_with_all_that_the_notebooks_link_to(lab: str) -> None:
+    """The address that it prints is that of the first notebook; files beside their folder can be opened too."""
+    assert lab.partition("?")[0].endswith("/lab/tree/notebooks/1_quickstart.ipynb"), lab
+    root = lab.partition("/lab/")[0]
+
+    def get(path: str) -> dict[str, object]:
+        """Return what Jupyter's API says."""
+        with urllib.request.urlopen(f"{root}/api/{path}?token={TOKEN}", timeout=30) as response:
+            found: dict[str, object] = json.load(response)
+            return found
+
+    wait_until(lambda: is_listening(root), "JupyterLab listens")
+    for notebook in NOTEBOOKS:
+        assert get(f"contents/notebooks/{notebook.name}")["type"] == "notebook"
+    assert get("contents/examples/README.md")["type"] == "file"
+    assert "python3" in str(get("kernelspecs"))
