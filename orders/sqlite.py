@@ -14,9 +14,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -54,12 +54,14 @@ def prepare(path: str) -> None:
         return
     try:
         _refuse_unusable(path)
-        # Not in WAL mode yet: what says that the file is ours must be in the file itself from the start.
-        database = database_of(path)
-        with closing(database):
-            create_schema(database)
-            if (mode := database.pragma("journal_mode", "wal")) != "wal":
-                raise CannotOpenDatabase(f"its journal mode is {mode} and cannot be made wal")
+        with _alone(path):
+            _refuse_foreign(path)
+            # Not in WAL mode yet: what says that the file is ours must be in the file itself from the start.
+            database = database_of(path)
+            with closing(database):
+                create_schema(database)
+                if (mode := database.pragma("journal_mode", "wal")) != "wal":
+                    raise CannotOpenDatabase(f"its journal mode is {mode} and cannot be made wal")
     except (CannotOpenDatabase, PeeweeException, sqlite3.Error, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
 
@@ -355,7 +357,6 @@ class Turn:
 
 def create_schema(database: SqliteDatabase) -> None:
     """Create the table in a database that is empty; raise CannotOpenDatabase if it is somebody else's."""
-    # IMMEDIATE lets one of several starting processes in at a time.
     with database.atomic("IMMEDIATE"):
         if _is_empty(database.connection()):
             create_tables(database)
@@ -366,7 +367,7 @@ def create_schema(database: SqliteDatabase) -> None:
 
 
 def _refuse_unusable(path: str) -> None:
-    """Look at the file without touching it; raise CannotOpenDatabase unless it is ours, or empty, or can be made."""
+    """Look where the file is or is to be; raise CannotOpenDatabase if it cannot be used there."""
     file = Path(path)
     if file.is_dir():
         raise CannotOpenDatabase("it is a directory")
@@ -378,7 +379,29 @@ def _refuse_unusable(path: str) -> None:
     for needed in (file.parent, file):
         if needed.exists() and not os.access(needed, os.R_OK | os.W_OK):
             raise CannotOpenDatabase(f"{needed} cannot be read and written")
-    if file.exists():
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Let one of several processes that prepare a file in at a time.
+
+    Between the steps, another one would find a file that is nobody's yet, or refuse the change to WAL mode, for which
+    SQLite does not wait. The lock is on the directory, because there may be no file, and none may be left beside one
+    that is not ours.
+    """
+    directory = os.open(Path(path).resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        # Closing is not enough if the process was forked meanwhile.
+        fcntl.flock(directory, fcntl.LOCK_UN)
+        os.close(directory)
+
+
+def _refuse_foreign(path: str) -> None:
+    """Look at the file without touching it; raise CannotOpenDatabase unless it is ours, or empty, or not there."""
+    if Path(path).exists():
         # Even a read-only connection may leave files beside the database, an immutable one does not.
         with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as connection:
             _is_empty(connection)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,36 @@ def test_preparing_twice_changes_nothing(database: Path) -> None:
     assert database.read_bytes() == before
 
 
-def test_many_processes_may_create_the_database_at_once(database: Path) -> None:
+def prepare_together(databases: list[Path], meeting: Barrier, complain: Connection) -> None:
+    """Prepare some databases, each at the same moment as the other processes; tell what is wrong."""
+    complaints = []
+    for path in databases:
+        meeting.wait(30)
+        try:
+            prepare(DatabaseURL("sqlite", str(path)))
+        except CannotOpenDatabase as error:
+            complaints.append(str(error))
+    complain.send(complaints)
+
+
+def test_many_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
     """Of several that start together on a new file, all come up."""
-    code = "import sys; from orders.database import *; prepare(DatabaseURL('sqlite', sys.argv[1]))"
+    databases = [tmp_path / f"{number}.db" for number in range(100)]
+    context = multiprocessing.get_context("fork")
+    meeting = context.Barrier(8)
+    complaints, complain = context.Pipe(duplex=False)
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(database)], stderr=subprocess.PIPE, text=True)
-        for _ in range(8)
+        context.Process(target=prepare_together, args=(databases, meeting, complain)) for _ in range(meeting.parties)
     ]
-    outcomes = [(process.wait(30), process.stderr.read() if process.stderr else "") for process in processes]
     for process in processes:
-        assert process.stderr
-        process.stderr.close()
-    assert [code for code, _ in outcomes] == [0] * 8, outcomes
+        process.start()
+    outcomes = [complaints.recv() if complaints.poll(60) else "no answer" for _ in processes]
+    for process in processes:
+        process.join(30)
+        process.close()
+    complaints.close()
+    complain.close()
+    assert outcomes == [[]] * len(processes)
 
 
 def make_other_program(path: Path) -> None:
