@@ -385,9 +385,9 @@ def _refuse_unusable(path: str) -> None:
 def _alone(path: str) -> Iterator[None]:
     """Let one of several processes that prepare a file in at a time.
 
-    Between the steps, another one would find a file that is nobody's yet, or refuse the change to WAL mode, for which
-    SQLite does not wait. The lock is on the directory, because there may be no file, and none may be left beside one
-    that is not ours.
+    Between the steps of another, it would take the file for another program's, or be refused the change to WAL mode,
+    for which SQLite does not wait. The lock is on the directory, because there may be no file, and none may be left
+    beside one that is not ours.
     """
     directory = os.open(Path(path).resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
