@@ -57,16 +57,19 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
+def reader_environment() -> dict[str, str]:
+    """Return the environment without what these tests, or the environment that they run in, have put there."""
+    ours = ("COV", "PYTEST", "PYTHON", "VIRTUAL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 @contextmanager
 def serving(command: str, clone: Path) -> Iterator[str]:
     """Run a command of the README, which starts a server, in a clone; return the server's URL."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTHON", "VIRTUAL"))
-    }
     server = subprocess.Popen(
         ["sh", "-c", command],
         cwd=clone,
-        env={**environment, "ORDERS_PORT": "0"},
+        env={**reader_environment(), "ORDERS_PORT": "0"},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -99,6 +102,23 @@ def test_the_commands_work_and_the_answers_are_real(clone: Path) -> None:
     with serving(blocks("sh")[0], clone) as url:
         check_calls(blocks("console")[0], url)
     assert (clone / "orders.db").exists()
+
+
+@pytest.mark.timeout(600)
+def test_the_contract_suite_judges_this_server(clone: Path) -> None:
+    """In a fresh clone, the second command installs the contract suite, aims it at the server, and finds no fault."""
+    with serving(blocks("sh")[0], clone) as url:
+        ended = subprocess.run(
+            ["sh", "-c", blocks("sh")[1].replace("http://127.0.0.1:8080", url)],
+            cwd=clone,
+            env=reader_environment(),
+            capture_output=True,
+            text=True,
+        )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    report = json.loads((clone / "contract-report" / "report.json").read_text())
+    verdicts = {clause["verdict"] for clause in report["clauses"]}
+    assert (report["url"], report["level"]) == (url, "should") and verdicts <= {"pass", "not checked"}, ended.stdout
 
 
 @pytest.mark.timeout(600)
