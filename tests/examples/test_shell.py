@@ -183,7 +183,9 @@ def test_an_answer_that_is_not_lost_ends_the_walk(copy: Copy) -> None:
 def test_an_interrupted_walk_stops_the_server(copy: Copy, tmp_path: Path, signal_number: signal.Signals) -> None:
     """Ctrl-C, or a SIGTERM to all of the script's processes, leaves nothing behind."""
     called = tmp_path / "called"
-    copy.add_program("curl", f"touch {called}\nexec sleep 60\n")
+    # One process does it all: a shell would pass over a Ctrl-C that comes while it waits for a program that is ending.
+    hang = f"import pathlib, time; pathlib.Path('{called}').touch(); time.sleep(60)"
+    copy.add_program("curl", f'exec {sys.executable} -c "{hang}"\n')
     process = copy.start({"ORDERS": ORDERS})
     deadline = time.monotonic() + TIMEOUT_S
     while not called.exists() and process.poll() is None and time.monotonic() < deadline:
