@@ -343,16 +343,24 @@ class Turn:
 
     def wait(self, attempt: Callable[[], bool]) -> None:
         """Wait until an attempt to take the lock succeeds. Raises TimeoutError."""
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while not attempt():
-            if time.monotonic() > deadline:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, NEXT)
-                raise TimeoutError(f"another process has been writing for {BUSY_TIMEOUT_S} s")
-            time.sleep(TURN_POLL_S)
+        try:
+            _poll(attempt, "writing")
+        except TimeoutError:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, NEXT)
+            raise
 
     def close(self) -> None:
         """Close the file, which stays for the other processes."""
         self._file.close()
+
+
+def _poll(attempt: Callable[[], bool], what: str) -> None:
+    """Try until an attempt succeeds. Raises TimeoutError, which says what another process does all the while."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while not attempt():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"another process has been {what} for {BUSY_TIMEOUT_S} s")
+        time.sleep(TURN_POLL_S)
 
 
 def create_schema(database: SqliteDatabase) -> None:
@@ -387,11 +395,19 @@ def _alone(path: str) -> Iterator[None]:
 
     Between the steps of another, it would take the file for another program's, or be refused the change to WAL mode,
     for which SQLite does not wait. The lock is on the directory, because there may be no file, and none may be left
-    beside one that is not ours.
+    beside one that is not ours. Raises TimeoutError.
     """
     directory = os.open(Path(path).resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+
+    def lock() -> bool:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        _poll(lock, "preparing a database beside it")
         yield
     finally:
         # Closing is not enough if the process was forked meanwhile.

@@ -1,6 +1,7 @@
 """SQLite files: opening them, and the group commit: what is written when, and what a failure spoils."""
 
 import asyncio
+import fcntl
 import multiprocessing
 import os
 import sqlite3
@@ -99,6 +100,23 @@ def test_many_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
     complaints.close()
     complain.close()
     assert outcomes == [[]] * len(processes)
+
+
+def test_a_process_that_never_gets_on_does_not_hold_up_the_others(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another process does not end its preparations, a server says so, and leaves nothing behind."""
+    monkeypatch.setattr("orders.sqlite.BUSY_TIMEOUT_S", 0.1)
+    other = os.open(database.parent, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(CannotOpenDatabase) as raised:
+        prepare(DatabaseURL("sqlite", str(database)))
+    os.close(other)
+    assert str(raised.value) == (
+        f"cannot open database {database}: another process has been preparing a database beside it for 0.1 s"
+    )
+    assert not list(database.parent.iterdir())
+    prepare(DatabaseURL("sqlite", str(database)))
 
 
 def make_other_program(path: Path) -> None:
