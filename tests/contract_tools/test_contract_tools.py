@@ -1,5 +1,6 @@
 """The definitions through their readers' tools: linters, generators of clients that call the server, a fuzzer."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from orders import controls
 from orders.contract import contract_path
-from tests.service import Service
+from tests.service import ALREADY_EXISTS, Service
 
 HERE = Path(__file__).parent
 CONTROLS = Path(controls.__file__).with_name("controls.yaml")
@@ -17,10 +18,10 @@ DEFINITIONS = ["openapi.yaml", "controls.yaml"]
 INSTALL_TIMEOUT_S = 300
 
 
-def run(*command: str, cwd: Path) -> str:
-    """Run a command that has to succeed; return what it prints."""
+def run(*command: str, cwd: Path, expected: int = 0) -> str:
+    """Run a command that has to end with an exit code; return what it prints."""
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
-    assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
+    assert ended.returncode == expected, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout
 
 
@@ -53,6 +54,14 @@ def test_schemathesis_finds_no_fault_in_the_controls(tmp_path: Path) -> None:
     with Service("--controls", "--database", "sqlite:///:memory:") as service:
         options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "100", "--generation-database", "none"]
         run("schemathesis", "run", f"{service.url}/_controls/openapi.json", *options, cwd=tmp_path)
+
+
+def test_schemathesis_alone_takes_a_known_order_for_a_fault(service: Service, tmp_path: Path) -> None:
+    """Without the contract suite, Schemathesis reports one failure: the order that it assigns twice is refused (D3)."""
+    options = ["--seed", "1", "--generation-database", "none"]
+    report = run("schemathesis", "run", f"{service.url}/openapi.json", *options, cwd=tmp_path, expected=1)
+    (failure,) = re.findall(r"^- (.*)", report, re.MULTILINE)
+    assert failure.endswith("Schema-valid request rejected") and ALREADY_EXISTS in report, report
 
 
 def test_a_generated_typescript_client_works(workshop: Path, service: Service) -> None:
