@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -153,6 +154,20 @@ def execute(database: Path | str, statement: str) -> list[Any]:
             return cursor.fetchall() if cursor.description else []
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
         return connection.execute(statement).fetchall()
+
+
+def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+def is_listening(url: str) -> bool:
+    """Return whether anybody accepts connections at a URL of this machine."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", urlsplit(url).port)) == 0
 
 
 def message(response: httpx.Response) -> str:

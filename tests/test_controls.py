@@ -40,8 +40,8 @@ from tests.service import (
     execute,
     message,
     not_active,
+    wait_until,
 )
-from tests.test_server import wait_until
 
 OPERATIONS = ["assign_order", "acquire_order", "cancel_order"]
 CANNOT_TELL = message_response(500, "Unknown error")

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from orders.logs import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
-from tests.service import Client, Service
-from tests.test_server import children, wait_until
+from tests.service import Client, Service, wait_until
+from tests.test_server import children
 
 
 def test_a_request_is_a_line(database: Path) -> None:

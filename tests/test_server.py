@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,7 @@ from orders.app import App
 from orders.responses import NOT_FOUND
 from orders.server import Server, listen
 from tests.load import Load
-from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message
-
-
-def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
+from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message, wait_until
 
 
 def children(pid: int) -> list[int]:

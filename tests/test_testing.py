@@ -21,8 +21,7 @@ import pytest
 from orders import controls, models, testing
 from orders.contract import Contract, ContractError
 from orders.testing import CannotListen, ControlError, ReferenceServer
-from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
-from tests.test_server import wait_until
+from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message, wait_until
 
 
 @pytest.fixture

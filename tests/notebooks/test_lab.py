@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.notebooks.notebooks import NOTEBOOKS, ROOT
-from tests.test_server import wait_until
+from tests.service import is_listening, wait_until
 
 TOKEN = "token"
 
@@ -70,12 +69,6 @@ def lab(tmp_path: Path) -> Iterator[str]:
         server.communicate()
 
 
-def is_listening(url: str) -> bool:
-    """Return whether the server accepts connections; JupyterLab prints its address before."""
-    with socket.socket() as connection:
-        return connection.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
-
-
 def test_it_opens_on_the_quickstart_with_all_that_the_notebooks_link_to(lab: str) -> None:
     """The address that it prints is that of the first notebook; files beside their folder can be opened too."""
     assert lab.partition("?")[0].endswith("/lab/tree/notebooks/1_quickstart.ipynb"), lab
@@ -87,6 +80,7 @@ def test_it_opens_on_the_quickstart_with_all_that_the_notebooks_link_to(lab: str
             found: dict[str, object] = json.load(response)
             return found
 
+    # It prints its address before it listens there.
     wait_until(lambda: is_listening(root), "JupyterLab listens")
     for notebook in NOTEBOOKS:
         assert get(f"contents/notebooks/{notebook.name}")["type"] == "notebook"

@@ -1,8 +1,6 @@
 """What executes and compares the notebooks, on small ones made for it."""
 
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from nbformat import NotebookNode
@@ -20,6 +18,7 @@ from tests.notebooks.notebooks import (
     read,
     store,
 )
+from tests.service import is_listening
 
 
 @pytest.fixture
@@ -75,10 +74,7 @@ def test_a_cell_that_fails_leaves_no_server(path: Path, tmp_path: Path) -> None:
     store(notebook_of(start, "1 / 0"), path)
     with pytest.raises(ExecutionError, match="ZeroDivisionError"):
         execute(path)
-    port = urlsplit(url.read_text()).port
-    assert port
-    with socket.socket() as connection:
-        assert connection.connect_ex(("127.0.0.1", port)) != 0, "a server listens there still"
+    assert not is_listening(url.read_text()), "a server listens there still"
 
 
 def test_a_notebook_that_was_refreshed_is_as_stored(path: Path) -> None:
