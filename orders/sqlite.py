@@ -420,15 +420,18 @@ def _refuse_foreign(path: str) -> None:
     if Path(path).exists():
         # Even a read-only connection may leave files beside the database, an immutable one does not.
         with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as connection:
+            # After a crash, the first page may count pages that are not in the file: a checkpoint or the creation was
+            # cut short. A connection that looks at the WAL or the journal mends that; this one has to pass over it.
+            connection.execute("PRAGMA writable_schema = ON")
             _is_empty(connection)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     """Return whether there is nothing in the database; raise CannotOpenDatabase if what is there is not ours."""
-    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
-        return True
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
+        if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
+            return True
         raise CannotOpenDatabase("it belongs to another program; choose another file")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != SCHEMA_VERSION:

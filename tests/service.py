@@ -43,7 +43,9 @@ class Service:
         self._log_reader.start()
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
-        assert self.first_line.startswith("orders listening on http://"), (self.first_line, self.log())
+        if not self.first_line.startswith("orders listening on http://"):
+            self.__exit__()
+            raise AssertionError(f"the server did not start: {self.first_line}{self.log()}")
         self.url = self.first_line.split()[-1]
         parts = urlsplit(self.url)
         assert parts.hostname and parts.port

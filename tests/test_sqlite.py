@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -453,6 +454,47 @@ def test_the_wal_does_not_grow_for_ever(database: Path, monkeypatch: pytest.Monk
     asyncio.run(scenario())
     assert execute(database, "SELECT count(*) FROM assigned_order") == [(1000,)]
     assert not Path(f"{database}-wal").exists()
+
+
+@pytest.mark.parametrize("pages", range(6))
+def test_a_creation_that_was_cut_short_is_begun_again(database: Path, tmp_path: Path, pages: int) -> None:
+    """A file of which a crash let only some pages be written, beside the journal that takes them back, opens."""
+    prepare(DatabaseURL("sqlite", str(database)))
+    whole = database.read_bytes()
+    assert len(whole) == 5 * 4096
+    crashed = tmp_path / "crashed.db"
+    crashed.write_bytes(whole[: pages * 4096])
+    # There was nothing before: no pages to take back, and 0 to be left (https://sqlite.org/fileformat2.html).
+    journal = struct.pack(">8s5I", bytes.fromhex("d9d505f920a163d7"), 0, 1, 0, 512, 4096)
+    Path(f"{crashed}-journal").write_bytes(journal.ljust(512, b"\0"))
+
+    prepare(DatabaseURL("sqlite", str(crashed)))
+    assert execute(crashed, "SELECT count(*) FROM assigned_order") == [(0,)]
+    assert execute(crashed, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_checkpoint_that_was_cut_short_is_finished(database: Path, tmp_path: Path) -> None:
+    """A file whose last pages are only in the WAL, though its first page counts them, opens and has lost nothing."""
+
+    async def scenario() -> None:
+        store = open_file(database)
+        before = database.stat().st_size
+        for n in range(100):
+            await run(store, "assign", f"order-{n}", f"executor-{n}", "zone")
+        execute(database, "PRAGMA wal_checkpoint(PASSIVE)")
+        assert database.stat().st_size > before
+        crashed = tmp_path / "crashed.db"
+        crashed.write_bytes(database.read_bytes()[:before])
+        Path(f"{crashed}-wal").write_bytes(Path(f"{database}-wal").read_bytes())
+        await store.close()
+
+        store = open_file(crashed)
+        for n in range(100):
+            assert await run(store, "assign", f"order-{n}", "other", "zone") is False, f"order-{n} is lost"
+        await store.close()
+        assert execute(crashed, "PRAGMA integrity_check") == [("ok",)]
+
+    asyncio.run(scenario())
 
 
 def test_closing_commits_what_was_submitted(database: Path) -> None:
