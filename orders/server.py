@@ -15,7 +15,6 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, UnsatisfiableReadError
-from tornado.netutil import bind_sockets
 
 from orders.app import App, check_operations, make_app
 from orders.console import has_colour, welcome
@@ -24,6 +23,7 @@ from orders.controls import Controls
 from orders.cors import Cors
 from orders.database import open_store, prepare
 from orders.exchange import http_date
+from orders.listeners import BACKLOG, CannotListen, keep_newcomers_out, listen, url_of
 from orders.logs import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
 from orders.operations import OPERATIONS
 from orders.responses import BAD_REQUEST
@@ -35,9 +35,9 @@ logger = logging.getLogger("orders")
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
-BACKLOG = 1024
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_RETRY_S = 1.0
+HANDSHAKE_S = 0.05
 QUIET_BEFORE_CLOSE_S = 0.25
 STOP_TIMEOUT_S = 10.0
 
@@ -56,10 +56,6 @@ JSON_BAD_REQUEST = (
 
 class CannotStart(Exception):
     """The server cannot start; the message says why, in one line."""
-
-
-class CannotListen(Exception):
-    """The address is not there, or taken."""
 
 
 class RefusingStream(IOStream):
@@ -120,18 +116,6 @@ class Server:
         self._serve(connection, address)
         return True
 
-    def _accept_the_last(self, listener: socket.socket) -> None:
-        """Take all connections that wait, and close the listener."""
-        last = []
-        try:
-            while True:
-                last.append(listener.accept())
-        except OSError:
-            # At once, and before the last ones are served: whoever connects between the two calls is cut off.
-            listener.close()
-        for connection, address in last:
-            self._serve(connection, address)
-
     def _serve(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)
         self._http.handle_stream(RefusingStream(connection), address)
@@ -148,8 +132,13 @@ class Server:
         the clients are.
         """
         for listener in self._listeners:
+            keep_newcomers_out(listener)
+        await asyncio.sleep(HANDSHAKE_S)
+        for listener in self._listeners:
             self._loop.remove_reader(listener)
-            self._accept_the_last(listener)
+            while self._accept(listener):
+                pass
+            listener.close()
         self._http.conn_params.no_keep_alive = True
         begun = time.monotonic()
         while (now := time.monotonic()) < begun + STOP_TIMEOUT_S:
@@ -228,20 +217,6 @@ def run(settings: Settings) -> None:
             workers.watch()
     except (ContractError, CannotListen, CannotOpenDatabase, FileNotFoundError, WorkerFailed) as error:
         raise CannotStart(str(error)) from error
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen on `host`, on a free port if `port` is 0. Raises CannotListen."""
-    try:
-        return bind_sockets(port, host, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
-        raise CannotListen(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def url_of(listener: socket.socket) -> str:
-    """Return the URL of what is served on a listening socket."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def raise_file_limit() -> None:

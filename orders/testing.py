@@ -20,7 +20,8 @@ from orders.app import make_app
 from orders.contract import contract_path, load_contract
 from orders.controls import ControlError, Controls, Fault, Outcome, RecordedRequest
 from orders.cors import Cors
-from orders.server import CannotListen, Server, listen, url_of
+from orders.listeners import CannotListen, listen, url_of
+from orders.server import Server
 from orders.sqlite import MemoryStore
 
 __all__ = [

@@ -11,10 +11,13 @@ import psutil
 import pytest
 
 from orders.app import App
+from orders.listeners import listen
 from orders.responses import NOT_FOUND
-from orders.server import Server, listen
+from orders.server import HANDSHAKE_S, Server
 from tests.load import Load
 from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message, wait_until
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def children(pid: int) -> list[int]:
@@ -94,23 +97,33 @@ def test_the_workers_share_the_connections(database: Path) -> None:
 
 
 def test_a_stop_answers_what_has_just_arrived() -> None:
-    """A request that was sent to an idle server before the stop is answered, on an old connection and a new one."""
+    """A request that was sent to an idle server before the stop is answered, on an old connection and a new one.
+
+    A request that is sent during the stop is answered, too, and the client told to use another connection.
+    """
 
     async def scenario() -> list[bytes]:
         listeners = listen("127.0.0.1", 0)
         server = Server(App(lambda request: NOT_FOUND), listeners, idle_timeout_s=30)
         address = listeners[0].getsockname()
+        loop = asyncio.get_running_loop()
         with socket.create_connection(address) as old, socket.create_connection(address) as new:
             await asyncio.sleep(0.5)
-            for connection in (old, new):
-                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             with socket.create_connection(address) as last:
-                last.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                await server.stop()
-                return [connection.recv(1000) for connection in (old, new, last)]
+                for connection in (old, new, last):
+                    connection.setblocking(False)
+                    connection.sendall(REQUEST)
+                stop = asyncio.create_task(server.stop(quiet_s=2.0))
+                answers = [await loop.sock_recv(connection, 1000) for connection in (old, new, last)]
+                await asyncio.sleep(2 * HANDSHAKE_S)
+                old.sendall(REQUEST)
+                answers.append(await loop.sock_recv(old, 1000))
+                await stop
+                return answers
 
     answers = asyncio.run(scenario())
-    assert all(b"404 Not Found" in answer and b"Connection: close" in answer for answer in answers), answers
+    assert all(b"404 Not Found" in answer for answer in answers), answers
+    assert b"Connection: close" in answers[-1], answers
 
 
 def test_a_worker_that_dies_is_replaced(database: Path) -> None:
