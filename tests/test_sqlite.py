@@ -268,7 +268,9 @@ def test_the_answer_comes_after_the_commit(database: Path, monkeypatch: pytest.M
 @contextmanager
 def another_process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run code in a process that prints a line when it is ready, until the end of the block."""
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout and process.stdout.readline()
             yield process
@@ -301,30 +303,34 @@ def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
 
 def test_a_busy_process_does_not_keep_others_from_their_turn(tmp_path: Path) -> None:
     """Whoever waits comes next, however soon the process that has just written wants to write again."""
-    count = tmp_path / "count"
-    write_all_the_time = """if True:
-        import sys, time
+    obey = """if True:
+        import sys
         from orders.sqlite import Turn
         turn = Turn(sys.argv[1])
         print("ready", flush=True)
-        with open(sys.argv[2], "ab", buffering=0) as count:
-            while True:
-                turn.wait(turn.take)
-                count.write(b".")
-                time.sleep(0.005)
-                turn.pass_on()
+        for line in sys.stdin:
+            print(getattr(turn, line.strip())(), flush=True)
     """
-    turn = Turn(str(tmp_path / "lock"))
-    with another_process(write_all_the_time, str(tmp_path / "lock"), str(count)):
-        waited = 0
-        while waited < 20:
-            if not turn.take():
-                waited += 1
-                before = count.stat().st_size
-                turn.wait(turn.take)
-                assert count.stat().st_size - before <= 1, "the busy process had another turn"
+    path = str(tmp_path / "lock")
+    with closing(Turn(path)) as turn, another_process(obey, path) as busy:
+
+        def tell(method: str) -> str:
+            assert busy.stdin and busy.stdout
+            busy.stdin.write(f"{method}\n")
+            busy.stdin.flush()
+            return busy.stdout.readline().strip()
+
+        for _ in range(3):
+            assert tell("take") == "True"
+            assert not turn.take(), "two had the lock"
+            tell("pass_on")
+            assert tell("take") == "False", "the busy process had another turn"
+            assert turn.take(), "who waited did not come next"
+            assert tell("take") == "False", "two had the lock"
             turn.pass_on()
-    turn.close()
+            assert not turn.take(), "the other process waited, too, and did not come next"
+            assert tell("take") == "True"
+            tell("pass_on")
 
 
 def test_another_program_that_writes_is_waited_for(database: Path) -> None:
