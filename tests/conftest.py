@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.client import Client
+from harness.postgresql import PostgreSQL
+from harness.server import ServerProcess
 from orders.contract import Contract, contract_path, load_contract
-from tests.postgresql import PostgreSQL
-from tests.service import Client, Service
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +19,9 @@ def contract() -> Contract:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server on an SQLite file, for all tests that do not disturb it."""
-    with Service(database=tmp_path_factory.mktemp("service") / "orders.db") as service:
+    with ServerProcess(database=tmp_path_factory.mktemp("service") / "orders.db") as service:
         yield service
 
 
@@ -35,14 +36,14 @@ def postgresql() -> Iterator[PostgreSQL]:
     scope="session",
     params=["SQLite, 1 worker", "SQLite, 2 workers", "PostgreSQL, 1 worker", "PostgreSQL, 2 workers"],
 )
-def any_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def any_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server on each kind of database, with one worker, then with two."""
     kind, workers = request.param.split(", ")
     if kind == "SQLite":
         database = f"sqlite:///{tmp_path_factory.mktemp('workers')}/orders.db"
     else:
         database = request.getfixturevalue("postgresql").create_database()
-    with Service("--workers", workers.split()[0], database=database) as service:
+    with ServerProcess("--workers", workers.split()[0], database=database) as service:
         yield service
 
 
@@ -56,7 +57,7 @@ def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def client(service: Service) -> Iterator[Client]:
+def client(service: ServerProcess) -> Iterator[Client]:
     """A client of the shared server."""
     with Client(service.url) as client:
         yield client

@@ -6,18 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service import (
-    ACQUIRED,
-    ALREADY_EXISTS,
-    CANCELED,
-    CREATED,
-    NO_ORDERS,
-    Client,
-    Service,
-    execute,
-    message,
-    not_active,
-)
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
+from harness.server import ServerProcess, execute
 
 OPERATIONS = [("PUT", "/orders/assign"), ("GET", "/order/acquire"), ("POST", "/order/cancel")]
 MISSING_FOR_ASSIGN = "Missing parameters, please provide order_id, executor_id and zone_id"
@@ -162,7 +152,7 @@ def test_unknown_parameters_are_ignored(client: Client, new_id: str) -> None:
     "path", ["/nothing", "/orders/assign/", "//order/cancel", "/order", "/order/acquire%2F", "/docs/swagger-ui.js"]
 )
 @pytest.mark.parametrize("method", ["GET", "PUT", "BREW"])
-def test_any_other_path_is_not_found(service: Service, method: str, path: str) -> None:
+def test_any_other_path_is_not_found(service: ServerProcess, method: str, path: str) -> None:
     """Unknown paths are 404 for every method (D11)."""
     with Client(service.url) as client:
         expect(client.http.request(method, service.url + path), 404, "Not found")
@@ -213,7 +203,7 @@ def test_health_says_ok(client: Client) -> None:
 
 def test_an_internal_error_is_not_revealed(database: Path) -> None:
     """Every operation answers 500 `Unknown error`, the log has the whole error with an id, `/health` says 503 (D11)."""
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         client.assign("order", "executor")
         execute(database, "ALTER TABLE assigned_order RENAME TO hidden")
         for response in [client.assign("other", "executor"), client.acquire("executor"), client.cancel("order")]:
@@ -234,7 +224,7 @@ def test_an_internal_error_is_not_revealed(database: Path) -> None:
 
 def test_an_error_while_writing_is_not_revealed(database: Path) -> None:
     """A write that fails is a 500, leaves nothing behind, and the next one succeeds (D3)."""
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         client.assign("first", "executor")
         execute(
             database, "CREATE TRIGGER fault BEFORE INSERT ON assigned_order BEGIN SELECT RAISE(ABORT, 'planted'); END"

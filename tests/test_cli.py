@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import orders
+from harness.server import ServerProcess, run_orders
 from orders.cli import parse
 from orders.contract import contract_path
 from orders.database import DatabaseURL
 from orders.settings import Settings
-from tests.service import Service, run_orders
 from tests.test_sqlite import (
     make_a_directory_of_its_lock,
     make_directory,
@@ -228,7 +228,7 @@ def test_a_broken_contract_exits_with_1_and_one_line(tmp_path: Path, change: tup
 
 def test_the_readiness_line_is_alone_on_standard_output(database: Path) -> None:
     """Standard output has the bound address and nothing else; the log goes to standard error."""
-    with Service(database=database) as service:
+    with ServerProcess(database=database) as service:
         assert service.first_line == f"orders listening on http://127.0.0.1:{service.address[1]}\n"
         assert service.stop() == 0
         assert service.process.stdout and service.process.stdout.read() == ""
@@ -236,5 +236,5 @@ def test_the_readiness_line_is_alone_on_standard_output(database: Path) -> None:
 
 def test_an_ipv6_address_is_written_as_a_url(database: Path) -> None:
     """The readiness line is a URL that can be opened, brackets and all."""
-    with Service("--host", "::1", database=database) as service:
+    with ServerProcess("--host", "::1", database=database) as service:
         assert service.url == f"http://[::1]:{service.address[1]}"

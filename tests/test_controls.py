@@ -20,6 +20,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from tornado.httputil import HTTPHeaders
 
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
+from harness.server import ServerProcess, execute, wait_until
 from orders import controls as controls_module
 from orders.book import rfc3339
 from orders.contract import Contract
@@ -29,19 +31,6 @@ from orders.jobs import Job
 from orders.models import COLUMNS, ExecutionStatus
 from orders.responses import Response, message_response
 from orders.sqlite import MemoryStore
-from tests.service import (
-    ACQUIRED,
-    ALREADY_EXISTS,
-    CANCELED,
-    CREATED,
-    NO_ORDERS,
-    Client,
-    Service,
-    execute,
-    message,
-    not_active,
-    wait_until,
-)
 
 OPERATIONS = ["assign_order", "acquire_order", "cancel_order"]
 CANNOT_TELL = message_response(500, "Unknown error")
@@ -112,7 +101,7 @@ class ControlledClient(Client):
 
 
 @pytest.fixture(scope="module", params=["memory", "SQLite", "PostgreSQL"])
-def controlled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def controlled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with the controls on, on each place where orders can be."""
     if request.param == "memory":
         database = "sqlite:///:memory:"
@@ -120,12 +109,12 @@ def controlled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         database = f"sqlite:///{tmp_path_factory.mktemp('controlled')}/orders.db"
     else:
         database = request.getfixturevalue("postgresql").create_database()
-    with Service("--controls", database=database) as service:
+    with ServerProcess("--controls", database=database) as service:
         yield service
 
 
 @pytest.fixture
-def controls(controlled: Service) -> Iterator[ControlledClient]:
+def controls(controlled: ServerProcess) -> Iterator[ControlledClient]:
     """A client of a server that has been reset."""
     with ControlledClient(controlled.url) as client:
         client.reset()
@@ -583,7 +572,7 @@ def test_a_reset_waits_for_what_is_under_way(
         assert (controls.orders(), controls.requests()) == ([], [])
 
 
-def test_a_client_that_gives_up_a_delayed_request(controls: ControlledClient, controlled: Service) -> None:
+def test_a_client_that_gives_up_a_delayed_request(controls: ControlledClient, controlled: ServerProcess) -> None:
     """Its order is registered all the same when the delay is over, and the journal says that nobody read the answer."""
     controls.fault("assign_order", "delay", delay_ms=300)
     with controlled.connect() as connection:
@@ -599,7 +588,7 @@ def test_what_arrives_during_a_reset_finds_an_empty_service(
     database: Path, aside: Callable[..., "Future[httpx.Response]"]
 ) -> None:
     """The reset comes between the requests before it and those after it, however long the first ones take."""
-    with Service("--controls", database=database) as service, ControlledClient(service.url) as client:
+    with ServerProcess("--controls", database=database) as service, ControlledClient(service.url) as client:
         client.assign("earlier", "executor")
         with holding_writes(database):
             first = aside(client.assign, "first", "executor")
@@ -661,7 +650,7 @@ def test_a_reset_waits_for_every_request(contract: Contract) -> None:
 
 def test_a_failed_reset_says_so_and_holds_nobody_up(database: Path) -> None:
     """A reset that cannot delete the orders is a 500; requests are served on, and the next reset works."""
-    with Service("--controls", database=database) as service, Client(service.url) as client:
+    with ServerProcess("--controls", database=database) as service, Client(service.url) as client:
         client.assign("order", "executor")
         execute(database, "CREATE TRIGGER fault BEFORE DELETE ON assigned_order BEGIN SELECT RAISE(ABORT, 'x'); END")
         assert client.http.post("/_controls/reset").status_code == 500
@@ -673,7 +662,7 @@ def test_a_failed_reset_says_so_and_holds_nobody_up(database: Path) -> None:
 
 def test_a_real_error_is_in_the_journal(database: Path) -> None:
     """An internal error is recorded as the 500 that it was answered with, whatever fault the request had."""
-    with Service("--controls", database=database) as service, ControlledClient(service.url) as client:
+    with ServerProcess("--controls", database=database) as service, ControlledClient(service.url) as client:
         execute(database, "ALTER TABLE assigned_order RENAME TO hidden")
         client.fault("acquire_order", "delay", delay_ms=1)
         assert client.acquire("executor").status_code == 500
@@ -684,7 +673,7 @@ def test_a_real_error_is_in_the_journal(database: Path) -> None:
 
 def test_a_stop_ends_the_delays(database: Path, aside: Callable[..., "Future[httpx.Response]"]) -> None:
     """SIGTERM does not wait for a delay: the request is answered, and its order kept."""
-    with Service("--controls", database=database) as service, ControlledClient(service.url) as client:
+    with ServerProcess("--controls", database=database) as service, ControlledClient(service.url) as client:
         client.fault("assign_order", "delay", delay_ms=600_000)
         delayed = aside(client.call, "assign_order")
         wait_until(lambda: len(client.requests()) == 1, "the request is under way")
@@ -697,7 +686,7 @@ def test_a_stop_ends_the_delays(database: Path, aside: Callable[..., "Future[htt
 def test_the_log_warns_of_resets_where_orders_are_kept(database: Path, in_memory: bool) -> None:
     """Whoever starts the controls on a file is told that a reset empties it."""
     options = ["--controls", "--log-level", "warning"]
-    with Service(*options, database="sqlite:///:memory:" if in_memory else database) as service:
+    with ServerProcess(*options, database="sqlite:///:memory:" if in_memory else database) as service:
         service.stop()
         warned = "the test controls are on: a reset deletes all orders of the database" in service.log()
         assert warned is not in_memory, service.log()
@@ -705,14 +694,16 @@ def test_the_log_warns_of_resets_where_orders_are_kept(database: Path, in_memory
 
 def test_a_dropped_request_is_in_the_log(database: Path) -> None:
     """The log's line of a request without an answer says `dropped` in place of a status."""
-    with Service("--controls", database=database) as service, ControlledClient(service.url) as client:
+    with ServerProcess("--controls", database=database) as service, ControlledClient(service.url) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             client.call("acquire_order", {"Prefer": "drop"})
         service.stop()
         assert "GET /order/acquire?executor_id=executor dropped " in service.log()
 
 
-def test_a_pipelined_request_after_a_drop_is_not_answered(controlled: Service, controls: ControlledClient) -> None:
+def test_a_pipelined_request_after_a_drop_is_not_answered(
+    controlled: ServerProcess, controls: ControlledClient
+) -> None:
     """The connection of a dropped request is closed, and what came behind it is not even looked at."""
     controls.fault("cancel_order", "drop")
     request = b"POST /order/cancel?order_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -746,7 +737,7 @@ def test_without_the_option_there_are_no_controls(client: Client, method: str, p
     assert message(response) == NO_ORDERS and "preference-applied" not in response.headers
 
 
-def test_pages_of_other_origins_are_refused(controls: ControlledClient, controlled: Service) -> None:
+def test_pages_of_other_origins_are_refused(controls: ControlledClient, controlled: ServerProcess) -> None:
     """A browser sends any page's POST, so the controls look where it comes from; the operations do not."""
     controls.assign("order", "executor")
     rebound = {"Host": "rebound.example", "Origin": "http://rebound.example"}

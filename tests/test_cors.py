@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import CREATED, Client, Service, message
+from harness.client import CREATED, Client, message
+from harness.server import ServerProcess
 
 ALLOWED = "http://localhost:3000"
 OTHER = "http://localhost:3001"
@@ -17,7 +18,7 @@ def sharing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of a server that lets pages of two origins in."""
     database = tmp_path_factory.mktemp("cors") / "orders.db"
     options = ["--cors-origin", ALLOWED, "--cors-origin", "https://example.com", "--controls"]
-    with Service(*options, database=database) as service, Client(service.url) as client:
+    with ServerProcess(*options, database=database) as service, Client(service.url) as client:
         yield client
 
 
@@ -111,7 +112,7 @@ def test_allowed_pages_may_use_the_controls(sharing: Client) -> None:
 def test_a_page_may_not_use_the_controls_as_one_of_all(database: Path) -> None:
     """`*` is for the operations; the controls are for pages of this server, and of origins that are named."""
     options = ["--controls", "--cors-origin", "*", "--cors-origin", ALLOWED]
-    with Service(*options, database=database) as service, Client(service.url) as client:
+    with ServerProcess(*options, database=database) as service, Client(service.url) as client:
         for origin, status in ((ALLOWED, 200), (OTHER, 403), ("null", 403), ("*", 403), (service.url, 200)):
             response = client.http.post("/_controls/reset", headers={"Origin": origin})
             assert response.status_code == status, f"{origin}: {response.text}"
@@ -119,7 +120,7 @@ def test_a_page_may_not_use_the_controls_as_one_of_all(database: Path) -> None:
 
 def test_any_page_can_be_allowed(database: Path) -> None:
     """`*` lets all origins in, and answers do not depend on them."""
-    with Service("--cors-origin", "*", database=database) as service, Client(service.url) as client:
+    with ServerProcess("--cors-origin", "*", database=database) as service, Client(service.url) as client:
         for origin in (ALLOWED, OTHER, "null"):
             assert client.http.options("/orders/assign", headers=asking("PUT", origin)).status_code == 200
             response = client.http.get("/order/acquire", headers={"Origin": origin})

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from tests.load import Load, assert_nothing_is_lost
-from tests.postgresql import PostgreSQL
-from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message, not_active
+from harness.client import CREATED, NO_ORDERS, Client, message, not_active
+from harness.load import Load, assert_nothing_is_lost
+from harness.postgresql import PostgreSQL
+from harness.server import ServerProcess, execute
 
 CRASHES = 4
 
@@ -16,7 +17,7 @@ def test_what_was_answered_survives_kill_9(any_database: str, workers: str) -> N
     """The whole process group is killed, several times; every answer given before still holds afterwards (D13)."""
     loads: list[Load] = []
     for crash in range(CRASHES):
-        with Service("--workers", workers, database=any_database) as service:
+        with ServerProcess("--workers", workers, database=any_database) as service:
             load = Load(service.address, f"crash-{crash}")
             time.sleep(0.7)
             service.kill()
@@ -27,7 +28,7 @@ def test_what_was_answered_survives_kill_9(any_database: str, workers: str) -> N
     if any_database.startswith("sqlite:"):
         assert execute(any_database, "PRAGMA integrity_check") == [("ok",)]
     assert_nothing_is_lost(any_database, loads)
-    with Service("--workers", workers, database=any_database) as service, Client(service.url) as client:
+    with ServerProcess("--workers", workers, database=any_database) as service, Client(service.url) as client:
         last = loads[-1]
         for order in last.cancelled:
             assert message(client.cancel(order)) == not_active(order)
@@ -41,7 +42,7 @@ def test_what_was_answered_survives_kill_9(any_database: str, workers: str) -> N
 
 def test_what_was_answered_survives_a_crash_of_postgresql() -> None:
     """The database is killed under load, several times; the service goes on with it, and has lost nothing (D13)."""
-    with PostgreSQL() as postgresql, Service("--workers", "2", database=postgresql.url) as service:
+    with PostgreSQL() as postgresql, ServerProcess("--workers", "2", database=postgresql.url) as service:
         loads = []
         for crash in range(CRASHES):
             load = Load(service.address, f"crash-{crash}")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.load import Load, assert_nothing_is_lost
-from tests.postgresql import NOBODY, PostgreSQL
-from tests.service import CANCELED, CREATED, Client, Service, execute, message
+from harness.client import CANCELED, CREATED, Client, message
+from harness.load import Load, assert_nothing_is_lost
+from harness.postgresql import NOBODY, PostgreSQL
+from harness.server import ServerProcess, execute
 
 SIZE = 16 * 1024 * 1024
 
@@ -65,7 +66,7 @@ def database(request: pytest.FixtureRequest, small_disk: Path) -> Iterator[str]:
 
 def test_a_full_disk_costs_errors_and_no_order(database: str, small_disk: Path) -> None:
     """While there is no room, assigns are answered 500 and leave nothing behind; then all is as before (D3, D13)."""
-    with Service("--workers", "2", database=database) as service, Client(service.url) as client:
+    with ServerProcess("--workers", "2", database=database) as service, Client(service.url) as client:
         assert message(client.assign("before", "executor")) == CREATED
         load = Load(service.address, "load")
         with filled(small_disk):
@@ -89,5 +90,5 @@ def test_a_full_disk_costs_errors_and_no_order(database: str, small_disk: Path) 
         assert "internal error" in service.log()
     assert all('500 b\'{"message": "Unknown error"}\'' in error for error in load.errors), load.errors[:3]
     assert_nothing_is_lost(database, [load])
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         assert client.acquire(f"executor-{refused}").json()["order_profile"]["order_id"] == f"order-{refused}"

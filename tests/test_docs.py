@@ -4,8 +4,8 @@ import re
 
 import yaml
 
+from harness.client import Client
 from orders.contract import contract_path
-from tests.service import Client
 
 
 def test_the_contract_is_served(client: Client) -> None:

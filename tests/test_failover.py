@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.load import Load, assert_nothing_is_lost
-from tests.postgresql import PostgreSQL
-from tests.service import ACQUIRED, CREATED, Client, Service, execute, message, run_orders
+from harness.client import ACQUIRED, CREATED, Client, message
+from harness.load import Load, assert_nothing_is_lost
+from harness.postgresql import PostgreSQL
+from harness.server import ServerProcess, execute, run_orders
 
 BOUND_S = 30
 ROUNDS = 2
@@ -31,7 +32,7 @@ def wait_for_standby(primary: PostgreSQL) -> None:
         time.sleep(0.05)
 
 
-def wait_until_it_goes_on(*services: Service) -> None:
+def wait_until_it_goes_on(*services: ServerProcess) -> None:
     """Wait until each server takes orders again."""
     deadline = time.monotonic() + BOUND_S
     for number, service in enumerate(services):
@@ -51,7 +52,7 @@ def test_a_standby_takes_over_and_nothing_that_was_answered_is_lost(
     """The primary is killed under load through two servers; they go on with the promoted standby (D12, D13)."""
     primary, standby = pair
     url = f"postgresql://orders@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/orders"
-    with Service("--workers", "2", database=url) as one, Service(database=url) as other:
+    with ServerProcess("--workers", "2", database=url) as one, ServerProcess(database=url) as other:
         loads = [Load(service.address, f"load-{number}", clients=4) for number, service in enumerate((one, other))]
         time.sleep(1.5)
         primary.kill()
@@ -81,7 +82,7 @@ def test_a_server_starts_on_the_host_that_takes_writes(pair: tuple[PostgreSQL, P
     """With the standby named first, the primary is found all the same; a standby alone is refused."""
     primary, standby = pair
     url = f"postgresql://orders@127.0.0.1:{standby.port},127.0.0.1:{primary.port}/orders"
-    with Service(database=url) as service, Client(service.url) as client:
+    with ServerProcess(database=url) as service, Client(service.url) as client:
         assert message(client.assign("order", "executor")) == CREATED
     ended = run_orders("serve", "--port", "0", "--database", standby.url)
     assert ended.code == 1 and "it is read-only" in ended.errors, ended

@@ -9,17 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.service import (
-    ACQUIRED,
-    ALREADY_EXISTS,
-    CANCELED,
-    CREATED,
-    NO_ORDERS,
-    Client,
-    Service,
-    message,
-    not_active,
-)
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
+from harness.server import ServerProcess
 
 # Small pools, so that histories meet known orders and busy executors all the time.
 orders = st.sampled_from(["order-1", "order-2", "order-3", "order-4"])
@@ -122,7 +113,7 @@ def lifecycle_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
         database = "sqlite:///:memory:"
     else:
         database = request.getfixturevalue("postgresql").create_database()
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         yield client
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.client import Client
+from harness.server import ServerProcess, wait_until
 from orders.logs import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
-from tests.service import Client, Service, wait_until
 from tests.test_server import children
 
 
 def test_a_request_is_a_line(database: Path) -> None:
     """The access log has method, target, status, milliseconds and client."""
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         client.assign("order", "executor")
         client.http.get("/nothing")
         service.stop()
@@ -31,13 +32,13 @@ def test_a_request_is_a_line(database: Path) -> None:
 def test_the_access_log_can_be_turned_off(database: Path) -> None:
     """`--no-access-log`, and a level above info, leave requests out of the log."""
     for options in (["--no-access-log"], ["--log-level", "warning"]):
-        with Service(*options, database=database) as service, Client(service.url) as client:
+        with ServerProcess(*options, database=database) as service, Client(service.url) as client:
             client.acquire("executor")
             service.stop()
             assert service.log() == ""
 
 
-def test_input_cannot_forge_a_line(service: Service) -> None:
+def test_input_cannot_forge_a_line(service: ServerProcess) -> None:
     """A request with anything in its target is one line of printable ASCII, and not an endless one."""
     with service.connect() as connection:
         target = b"/forged\x85\x9b31m\xe2\x80\xa8" + b"%0A%1B" + b"x" * 5000
@@ -132,7 +133,7 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path, workers: s
 def test_a_log_that_is_closed_is_nowhere_else(database: Path) -> None:
     """Without standard error, the log is lost: it never lands in a connection or a file that got its number."""
     with (
-        Service(database=database, wrapper=["sh", "-c", 'exec "$0" "$@" 2>&-']) as service,
+        ServerProcess(database=database, wrapper=["sh", "-c", 'exec "$0" "$@" 2>&-']) as service,
         Client(service.url) as client,
     ):
         for _ in range(3):

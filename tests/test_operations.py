@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from jsonschema import Draft202012Validator
 
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, not_active
 from orders import sqlite
 from orders.book import OrderBook
 from orders.models import create_tables
 from orders.operations import OPERATIONS
 from orders.responses import Response
-from tests.service import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, not_active
 from tests.test_contract import document
 
 

@@ -19,24 +19,15 @@ import pytest
 from peewee import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, Client, message
+from harness.postgresql import PostgreSQL
+from harness.server import ServerProcess, execute, run_orders
 from orders import postgresql as store_module
 from orders.book import OrderBook
 from orders.database import DatabaseURL, prepare
 from orders.models import COLUMNS, SCHEMA_VERSION
 from orders.postgresql import BoundedDatabase, Session, parse
 from orders.store import CannotOpenDatabase
-from tests.postgresql import PostgreSQL
-from tests.service import (
-    ACQUIRED,
-    ALREADY_EXISTS,
-    CANCELED,
-    CREATED,
-    Client,
-    Service,
-    execute,
-    message,
-    run_orders,
-)
 
 BOUND_S = 15
 START_S = 60
@@ -257,7 +248,7 @@ def test_a_database_out_of_reach_is_one_line(postgresql: PostgreSQL, url: str, c
 
 def test_a_server_that_does_not_wait_for_its_disk_is_warned_about() -> None:
     """With fsync off, nothing that this service does makes an answer durable (D13), and the log says so."""
-    with PostgreSQL(options=["fsync=off"]) as careless, Service(database=careless.url) as service:
+    with PostgreSQL(options=["fsync=off"]) as careless, ServerProcess(database=careless.url) as service:
         assert service.stop() == 0
         assert "fsync is off" in service.log()
 
@@ -404,7 +395,7 @@ def end_sessions(postgresql: PostgreSQL, database: str) -> None:
 
 def test_a_connection_that_was_cut_is_replaced(postgresql: PostgreSQL, prepared: str) -> None:
     """Connections that the server ends cost no client an error."""
-    with Service("--workers", "2", database=prepared) as service, Client(service.url) as client:
+    with ServerProcess("--workers", "2", database=prepared) as service, Client(service.url) as client:
         for n in range(50):
             assert message(client.assign(f"order-{n}", "executor")) == CREATED
             if n % 10 == 0:
@@ -414,7 +405,7 @@ def test_a_connection_that_was_cut_is_replaced(postgresql: PostgreSQL, prepared:
 
 def test_the_service_is_back_when_its_database_is(own_postgresql: PostgreSQL) -> None:
     """Without a database there are 500s and /health is 503; both end without a restart of the service."""
-    with Service(database=own_postgresql.url) as service, Client(service.url) as client:
+    with ServerProcess(database=own_postgresql.url) as service, Client(service.url) as client:
         client.assign("order", "executor")
         for down, up in (
             (own_postgresql.stop, own_postgresql.start),
@@ -470,7 +461,7 @@ def test_a_thread_is_not_lost_to_a_database_that_hangs(
 def test_a_stuck_database_does_not_pile_up_requests(own_postgresql: PostgreSQL) -> None:
     """Many more requests than connections are all answered in a bounded time while the database hangs."""
     options = ("--database-connections", "2")
-    with Service(*options, database=own_postgresql.url) as service:
+    with ServerProcess(*options, database=own_postgresql.url) as service:
         own_postgresql.signal(signal.SIGSTOP)
         statuses: list[int] = []
 
@@ -492,7 +483,7 @@ def test_a_stuck_database_does_not_pile_up_requests(own_postgresql: PostgreSQL) 
 def test_a_read_only_database_refuses_writes_alone(postgresql: PostgreSQL, prepared: str) -> None:
     """While the database takes no writes, what needs none is answered; then all is as before."""
     alter = f"ALTER DATABASE {prepared.rpartition('/')[2]}"
-    with Service(database=prepared) as service, Client(service.url) as client:
+    with ServerProcess(database=prepared) as service, Client(service.url) as client:
         client.assign("order", "executor")
         profile = client.acquire("executor").content
         postgresql.execute(f"{alter} SET default_transaction_read_only = on", "postgres")
@@ -511,7 +502,7 @@ def test_a_read_only_database_refuses_writes_alone(postgresql: PostgreSQL, prepa
 
 def test_a_commit_that_nobody_knows_of_is_an_error(own_postgresql: PostgreSQL) -> None:
     """If the connection breaks during the commit, the answer is 500, and the repeat finds out what happened (D3)."""
-    with Service(database=own_postgresql.url) as service, Client(service.url) as client:
+    with ServerProcess(database=own_postgresql.url) as service, Client(service.url) as client:
         client.assign("before", "executor")
         # There is no such standby: commits wait for it.
         own_postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
@@ -531,7 +522,10 @@ def test_a_commit_that_nobody_knows_of_is_an_error(own_postgresql: PostgreSQL) -
 
 def test_commits_that_do_not_end_leave_the_polls_alone(own_postgresql: PostgreSQL) -> None:
     """Without the standby that commits wait for, writes are answered 500 and polls as ever; then writes go on."""
-    with Service("--database-connections", "4", database=own_postgresql.url) as service, Client(service.url) as client:
+    with (
+        ServerProcess("--database-connections", "4", database=own_postgresql.url) as service,
+        Client(service.url) as client,
+    ):
         client.assign("order", "executor")
         profile = client.acquire("executor").content
         own_postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")

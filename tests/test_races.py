@@ -7,23 +7,14 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.service import (
-    ACQUIRED,
-    ALREADY_EXISTS,
-    CANCELED,
-    CREATED,
-    NO_ORDERS,
-    Client,
-    Service,
-    message,
-    not_active,
-)
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
+from harness.server import ServerProcess
 
 THREADS = 8
 ROUNDS = 15
 
 
-def race(service: Service, *calls: Callable[[Client], httpx.Response]) -> list[httpx.Response]:
+def race(service: ServerProcess, *calls: Callable[[Client], httpx.Response]) -> list[httpx.Response]:
     """Make all calls at once, each from a thread with a connection of its own; return the answers in their order."""
     answers: list[httpx.Response | None] = [None] * len(calls)
     barrier = threading.Barrier(len(calls))
@@ -46,7 +37,7 @@ def race(service: Service, *calls: Callable[[Client], httpx.Response]) -> list[h
 
 
 @pytest.fixture
-def racing_client(any_service: Service) -> Iterator[Client]:
+def racing_client(any_service: ServerProcess) -> Iterator[Client]:
     """A client that looks at the outcome of a race."""
     with Client(any_service.url) as client:
         yield client
@@ -54,7 +45,7 @@ def racing_client(any_service: Service) -> Iterator[Client]:
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
 def test_of_simultaneous_assigns_of_an_order_one_says_created(
-    any_service: Service, racing_client: Client, round_number: int, new_id: str
+    any_service: ServerProcess, racing_client: Client, round_number: int, new_id: str
 ) -> None:
     """Exactly one assign of an order_id wins, and only the executor it named has the order (D12)."""
     answers = race(
@@ -71,7 +62,7 @@ def test_of_simultaneous_assigns_of_an_order_one_says_created(
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
 def test_simultaneous_assigns_to_an_executor_all_succeed(
-    any_service: Service, racing_client: Client, round_number: int, new_id: str
+    any_service: ServerProcess, racing_client: Client, round_number: int, new_id: str
 ) -> None:
     """Every assign succeeds, one after the other in some order, and the last one is the active order (D12)."""
     answers = race(any_service, *[lambda client, n=n: client.assign(f"{new_id}-{n}", new_id) for n in range(THREADS)])
@@ -84,7 +75,7 @@ def test_simultaneous_assigns_to_an_executor_all_succeed(
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
 def test_of_simultaneous_cancels_one_says_canceled(
-    any_service: Service, racing_client: Client, round_number: int, new_id: str
+    any_service: ServerProcess, racing_client: Client, round_number: int, new_id: str
 ) -> None:
     """Exactly one cancel of an order wins (D12)."""
     racing_client.assign(new_id, new_id)
@@ -94,7 +85,7 @@ def test_of_simultaneous_cancels_one_says_canceled(
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
 def test_simultaneous_acquires_get_the_same_bytes(
-    any_service: Service, racing_client: Client, round_number: int, new_id: str
+    any_service: ServerProcess, racing_client: Client, round_number: int, new_id: str
 ) -> None:
     """Whoever is first to acquire, all get the profile with the one acquire time (D4, D12)."""
     racing_client.assign(new_id, new_id)
@@ -103,7 +94,9 @@ def test_simultaneous_acquires_get_the_same_bytes(
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_cancel_against_acquire(any_service: Service, racing_client: Client, round_number: int, new_id: str) -> None:
+def test_cancel_against_acquire(
+    any_service: ServerProcess, racing_client: Client, round_number: int, new_id: str
+) -> None:
     """The cancel wins in any case; an acquire sees the order or no order, and nobody sees it afterwards (D5, D12)."""
     racing_client.assign(new_id, new_id)
     acquire, cancel = (lambda client: client.acquire(new_id)), (lambda client: client.cancel(new_id))
@@ -115,7 +108,9 @@ def test_cancel_against_acquire(any_service: Service, racing_client: Client, rou
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_cancel_against_reassign(any_service: Service, racing_client: Client, round_number: int, new_id: str) -> None:
+def test_cancel_against_reassign(
+    any_service: ServerProcess, racing_client: Client, round_number: int, new_id: str
+) -> None:
     """The old order is cancelled or completed, never both, and the new one is active in any case (D2, D12)."""
     racing_client.assign(f"{new_id}-old", new_id)
     assign, *cancels = race(

@@ -11,12 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.client import CREATED, NO_ORDERS, Client, message
+from harness.load import Load
+from harness.server import ServerProcess, execute, wait_until
 from orders.app import App
 from orders.listeners import listen
 from orders.responses import BAD_REQUEST, NOT_FOUND, Response
 from orders.server import HANDSHAKE_S, Server
-from tests.load import Load
-from tests.service import CREATED, NO_ORDERS, Client, Service, execute, message, wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -38,7 +39,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server(database: Path, workers: str, signal_number: signal.Signals) -> None:
     """SIGTERM and SIGINT end the server with 0, its port is free and its processes are gone."""
-    with Service("--workers", workers, database=database) as service, Client(service.url) as client:
+    with ServerProcess("--workers", workers, database=database) as service, Client(service.url) as client:
         assert message(client.assign("order", "executor")) == CREATED
         processes = children(service.process.pid)
         assert service.stop(signal_number) == 0, service.log()
@@ -53,7 +54,7 @@ def test_a_signal_stops_the_server(database: Path, workers: str, signal_number: 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_stop_under_load_loses_no_answer(database: Path, workers: str, keep_alive: bool) -> None:
     """Every request that was sent before the stop is answered; what was answered is in the database (D13)."""
-    with Service("--workers", workers, database=database) as service:
+    with ServerProcess("--workers", workers, database=database) as service:
         load = Load(service.address, "stop", keep_alive=keep_alive)
         time.sleep(0.7)
         assert service.stop() == 0, service.log()
@@ -67,7 +68,7 @@ def test_a_stop_under_load_loses_no_answer(database: Path, workers: str, keep_al
 
 def test_a_stop_does_not_wait_for_idle_connections(database: Path) -> None:
     """Connections that send nothing do not hold the server up."""
-    with Service(database=database) as service:
+    with ServerProcess(database=database) as service:
         connections = [service.connect() for _ in range(5)]
         connections[0].sendall(b"GET /heal")
         begun = time.monotonic()
@@ -86,7 +87,7 @@ def connections_of(pid: int) -> int:
 
 def test_the_workers_share_the_connections(database: Path) -> None:
     """A burst of connections is spread over all workers."""
-    with Service("--workers", "2", database=database) as service:
+    with ServerProcess("--workers", "2", database=database) as service:
         workers = children(service.process.pid)
         assert len(workers) == 2
         bursts: list[list[int]] = []
@@ -161,7 +162,7 @@ def test_a_stop_answers_what_has_just_arrived() -> None:
 
 def test_a_worker_that_dies_is_replaced(database: Path) -> None:
     """A killed worker costs the connections it had; the others serve on, and soon there are as many as before."""
-    with Service("--workers", "2", database=database) as service:
+    with ServerProcess("--workers", "2", database=database) as service:
         before = children(service.process.pid)
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
@@ -175,7 +176,7 @@ def test_a_worker_that_dies_is_replaced(database: Path) -> None:
 
 def test_workers_do_not_outlive_their_parent(database: Path) -> None:
     """When the parent alone is killed, the workers stop by themselves and leave the port free."""
-    with Service("--workers", "3", database=database) as service:
+    with ServerProcess("--workers", "3", database=database) as service:
         workers = children(service.process.pid)
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait(10)
@@ -187,8 +188,8 @@ def test_workers_do_not_outlive_their_parent(database: Path) -> None:
 def test_two_servers_share_a_database(database: Path) -> None:
     """Several servers on one file keep the same order book (D12)."""
     with (
-        Service(database=database) as one,
-        Service("--workers", "2", database=database) as other,
+        ServerProcess(database=database) as one,
+        ServerProcess("--workers", "2", database=database) as other,
         Client(one.url) as at_one,
         Client(other.url) as at_other,
     ):
@@ -199,11 +200,11 @@ def test_two_servers_share_a_database(database: Path) -> None:
 
 def test_orders_are_there_after_a_restart(database: Path) -> None:
     """A stopped server's orders are there when it is started again (D13)."""
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         client.assign("order", "executor")
         before = client.acquire("executor").content
         service.stop()
-    with Service(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as service, Client(service.url) as client:
         assert client.acquire("executor").content == before
         assert client.assign("order", "executor").status_code == 400
 
@@ -211,7 +212,7 @@ def test_orders_are_there_after_a_restart(database: Path) -> None:
 def test_memory_is_forgotten(tmp_path: Path) -> None:
     """`:memory:` leaves no file, and a server that is started again knows nothing."""
     for _ in range(2):
-        with Service("--database", "sqlite:///:memory:", cwd=tmp_path) as service, Client(service.url) as client:
+        with ServerProcess("--database", "sqlite:///:memory:", cwd=tmp_path) as service, Client(service.url) as client:
             assert message(client.assign("order", "executor")) == CREATED
             assert client.acquire("executor").json()["order_profile"]["order_id"] == "order"
             service.stop()
@@ -220,7 +221,7 @@ def test_memory_is_forgotten(tmp_path: Path) -> None:
 
 def test_more_connections_than_the_usual_limit_of_files(database: Path) -> None:
     """The server allows itself as many open files as the system does, whatever the shell's soft limit is."""
-    with Service(database=database, wrapper=["sh", "-c", 'ulimit -S -n 64; exec "$0" "$@"']) as service:
+    with ServerProcess(database=database, wrapper=["sh", "-c", 'ulimit -S -n 64; exec "$0" "$@"']) as service:
         connections = [service.connect() for _ in range(200)]
         with Client(service.url) as client:
             assert client.http.get("/health").status_code == 200

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
+from harness.server import execute
 from orders.book import OrderBook
 from orders.database import DatabaseURL, open_store, prepare
 from orders.jobs import Job
 from orders.models import SCHEMA_VERSION
 from orders.sqlite import SqliteStore, Turn
 from orders.store import CannotOpenDatabase, Store
-from tests.service import execute
 
 
 def open_file(database: Path) -> Store:

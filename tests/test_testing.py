@@ -18,10 +18,11 @@ from typing import Any, get_args
 import httpx
 import pytest
 
+from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
+from harness.server import wait_until
 from orders import controls, models, testing
 from orders.contract import Contract, ContractError
 from orders.testing import CannotListen, ControlError, ReferenceServer
-from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message, wait_until
 
 
 @pytest.fixture

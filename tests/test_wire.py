@@ -8,16 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service import CREATED, NO_ORDERS, Client, Service, message
+from harness.client import CREATED, NO_ORDERS, Client, message
+from harness.server import ServerProcess
 
 IDLE_TIMEOUT_S = 1
 
 
 @pytest.fixture(scope="module")
-def impatient_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def impatient_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that soon closes idle connections."""
     database = tmp_path_factory.mktemp("impatient") / "orders.db"
-    with Service("--idle-timeout", str(IDLE_TIMEOUT_S), database=database) as service:
+    with ServerProcess("--idle-timeout", str(IDLE_TIMEOUT_S), database=database) as service:
         yield service
         assert service.process.poll() is None, "the server went down"
 
@@ -33,7 +34,7 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def exchange(service: Service, data: bytes) -> bytes:
+def exchange(service: ServerProcess, data: bytes) -> bytes:
     """Send bytes on a connection of their own; return all that comes back."""
     with service.connect() as connection:
         connection.sendall(data)
@@ -71,7 +72,7 @@ def check_refusal(sent: bytes, received: bytes) -> None:
         b"POST /order/cancel HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_in_json(impatient_service: Service, data: bytes) -> None:
+def test_what_is_not_http_is_refused_in_json(impatient_service: ServerProcess, data: bytes) -> None:
     """The errors that the web framework finds by itself have the shape of all others (D11)."""
     check_refusal(data, exchange(impatient_service, data))
 
@@ -89,12 +90,12 @@ def test_what_is_not_http_is_refused_in_json(impatient_service: Service, data: b
         b"a" * 70000,
     ],
 )
-def test_too_much_is_refused(impatient_service: Service, data: bytes) -> None:
+def test_too_much_is_refused(impatient_service: ServerProcess, data: bytes) -> None:
     """Bodies and headers of more than 64 KiB are cut off, with an answer."""
     check_refusal(data, exchange(impatient_service, data))
 
 
-def test_as_much_as_is_allowed_is_answered(impatient_service: Service) -> None:
+def test_as_much_as_is_allowed_is_answered(impatient_service: ServerProcess) -> None:
     """Bodies and headers of just under 64 KiB are fine, with a Content-Length and in chunks."""
     for head, body in [
         (b"Content-Length: 65536", bytes(65536)),
@@ -106,7 +107,7 @@ def test_as_much_as_is_allowed_is_answered(impatient_service: Service) -> None:
         assert received.startswith(b"HTTP/1.1 400 ") and b"Missing parameters" in received, received
 
 
-def test_a_request_may_come_in_any_pieces(impatient_service: Service) -> None:
+def test_a_request_may_come_in_any_pieces(impatient_service: ServerProcess) -> None:
     """Byte by byte, several at once, from HTTP/1.0 and as a proxy writes it, a request is a request."""
     request = b"GET /order/acquire?executor_id=nobody HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with impatient_service.connect() as connection:
@@ -131,7 +132,7 @@ def test_a_request_may_come_in_any_pieces(impatient_service: Service) -> None:
         b"POST /order/cancel HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
     ],
 )
-def test_idle_and_dribbling_connections_are_closed(impatient_service: Service, start: bytes) -> None:
+def test_idle_and_dribbling_connections_are_closed(impatient_service: ServerProcess, start: bytes) -> None:
     """A connection that does not send a whole request in time is closed, also if it sends a byte now and then."""
     for dribble in (b"", b"a"):
         begun = time.monotonic()
@@ -149,7 +150,7 @@ def test_idle_and_dribbling_connections_are_closed(impatient_service: Service, s
                     break
 
 
-def test_a_crowd_of_bad_connections_keeps_nobody_waiting(impatient_service: Service) -> None:
+def test_a_crowd_of_bad_connections_keeps_nobody_waiting(impatient_service: ServerProcess) -> None:
     """While many connections idle, dribble and send garbage, other clients are served."""
     crowd = []
     for n in range(200):
@@ -166,7 +167,7 @@ def test_a_crowd_of_bad_connections_keeps_nobody_waiting(impatient_service: Serv
         connection.close()
 
 
-def test_a_client_that_goes_away_disturbs_nobody(impatient_service: Service) -> None:
+def test_a_client_that_goes_away_disturbs_nobody(impatient_service: ServerProcess) -> None:
     """An operation whose client has gone before its answer is carried out, and the server goes on."""
     for n in range(50):
         with impatient_service.connect() as connection:
@@ -180,7 +181,7 @@ def test_a_client_that_goes_away_disturbs_nobody(impatient_service: Service) -> 
     assert "Traceback" not in impatient_service.log()
 
 
-def test_random_bytes_never_get_a_500(impatient_service: Service) -> None:
+def test_random_bytes_never_get_a_500(impatient_service: ServerProcess) -> None:
     """Random bytes, alone and in the place of a query, are refused or answered, never with a 5xx (D9)."""
     for n in range(200):
         noise = os.urandom(60)

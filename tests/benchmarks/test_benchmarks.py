@@ -23,8 +23,8 @@ from benchmarks.measure import GROWTH, SERVERS, Measurement, Results, Series, Se
 from benchmarks.report import Goal, goals, ratio, table, tables, to_json, write_tables
 from benchmarks.servers import make_server
 from benchmarks.wrk import PHASES, Load, WrkFailed, parse, run_wrk
+from harness.nginx import find_nginx
 from orders.database import DatabaseURL, prepare
-from tests.deploy.nginx import find_nginx
 
 ROOT = Path(__file__).parent.parent.parent
 

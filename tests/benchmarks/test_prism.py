@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.measure import stopping
 from benchmarks.servers import make_server
-from tests.service import CREATED, message
+from harness.client import CREATED, message
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
-from tests.service import Service
+from harness.server import ServerProcess
 
 TIMEOUT_MS = 30_000
 ARGUMENTS = [
@@ -85,7 +85,7 @@ def options() -> Sequence[str]:
 
 
 @pytest.fixture
-def service(options: Sequence[str], database: Path) -> Iterator[Service]:
+def service(options: Sequence[str], database: Path) -> Iterator[ServerProcess]:
     """A server of the test's own."""
-    with Service(*options, database=database) as service:
+    with ServerProcess(*options, database=database) as service:
         yield service

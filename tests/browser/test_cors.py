@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
+from harness.server import ServerProcess
 from tests.browser.conftest import TIMEOUT_MS, Tab
-from tests.service import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, Service, message, not_active
 
 RESET = "/_controls/reset"
 FAULTS = "/_controls/faults"
@@ -131,7 +132,7 @@ def options(request: pytest.FixtureRequest, origin: str) -> Sequence[str]:
 
 
 @pytest.fixture
-def page(tab: Tab, origin: str, service: Service) -> ClientPage:
+def page(tab: Tab, origin: str, service: ServerProcess) -> ClientPage:
     """The page, open."""
     return ClientPage(tab, origin, service.url)
 
@@ -215,7 +216,7 @@ def test_other_pages_cannot_call_the_operations(page: ClientPage, client: Client
 
 
 @parametrized("--controls", f"--controls {OTHER}")
-def test_other_pages_cannot_use_the_controls(page: ClientPage, service: Service, client: Client) -> None:
+def test_other_pages_cannot_use_the_controls(page: ClientPage, service: ServerProcess, client: Client) -> None:
     """A page of an origin that is not allowed changes nothing, although its browser sends a simple POST: it is 403."""
     assert message(client.assign("order-1", "executor-1")) == CREATED
     page.expect_refused("POST", RESET)

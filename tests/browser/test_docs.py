@@ -11,9 +11,10 @@ import yaml
 from playwright.sync_api import Error, Locator, expect
 
 import orders
+from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, Client, message
+from harness.server import ServerProcess
 from orders.contract import Contract
 from tests.browser.conftest import TIMEOUT_MS, Tab
-from tests.service import ACQUIRED, ALREADY_EXISTS, CREATED, Client, Service, message
 
 METHODS = ("get", "put", "post", "delete")
 CHOICE = "Select a definition"
@@ -80,7 +81,7 @@ class Docs:
 
 
 @pytest.fixture
-def docs(tab: Tab, service: Service) -> Docs:
+def docs(tab: Tab, service: ServerProcess) -> Docs:
     """The page of the test's server."""
     return Docs(tab, f"{service.url}/docs")
 
@@ -106,7 +107,7 @@ def test_the_browser_is_without_internet(tab: Tab, url: str) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--controls"]], ids=["no controls", "controls"])
-def test_the_page_needs_no_internet(tab: Tab, docs: Docs, service: Service, contract: Contract) -> None:
+def test_the_page_needs_no_internet(tab: Tab, docs: Docs, service: ServerProcess, contract: Contract) -> None:
     """The page opens with the three operations, without an error, and asks no other server for anything."""
     expect(tab.page).to_have_title("Orders service")
     expect(docs.heading).to_contain_text("Orders service")
@@ -118,7 +119,7 @@ def test_the_page_needs_no_internet(tab: Tab, docs: Docs, service: Service, cont
     assert tab.requested_elsewhere(service.url) == [], tab.requested
 
 
-def test_operations_are_tried_out(tab: Tab, docs: Docs, service: Service, client: Client) -> None:
+def test_operations_are_tried_out(tab: Tab, docs: Docs, service: ServerProcess, client: Client) -> None:
     """A reader assigns an order on the page and acquires it, and so it is for every other client."""
     ids = {"order_id": "Ordre n° 1/2", "executor_id": "executor & co", "zone_id": "zone-2"}
     assigned = docs.try_out("assign_order", **ids)
@@ -147,7 +148,7 @@ def test_there_are_no_controls(tab: Tab, docs: Docs, client: Client, controls: A
 
 @with_controls
 def test_the_controls_are_a_second_definition(
-    tab: Tab, docs: Docs, service: Service, contract: Contract, controls: Any
+    tab: Tab, docs: Docs, service: ServerProcess, contract: Contract, controls: Any
 ) -> None:
     """With `--controls` a reader chooses between two definitions, finds the controls' calls, and comes back."""
     expect(docs.choice.locator("option")).to_have_text(["Orders service", "Test controls"])
@@ -162,7 +163,7 @@ def test_the_controls_are_a_second_definition(
 
 
 @with_controls
-def test_controls_are_tried_out(tab: Tab, docs: Docs, service: Service, client: Client) -> None:
+def test_controls_are_tried_out(tab: Tab, docs: Docs, service: ServerProcess, client: Client) -> None:
     """A reader adds a fault on the page, which then waits for its request, and resets: fault and order are gone."""
     assert message(client.assign("order-1", "executor-1")) == CREATED
     docs.choice.select_option("Test controls")
@@ -180,7 +181,7 @@ def test_controls_are_tried_out(tab: Tab, docs: Docs, service: Service, client: 
 
 
 @pytest.mark.parametrize("options", [[], ["--controls"]], ids=["no controls", "controls"])
-def test_a_link_cannot_bring_another_definition(tab: Tab, service: Service) -> None:
+def test_a_link_cannot_bring_another_definition(tab: Tab, service: ServerProcess) -> None:
     """A link to the page with another server's definition or settings in it opens the page as it is."""
     query = "url=http://orders.example/openapi.json&configUrl=http://orders.example/settings.json"
     docs = Docs(tab, f"{service.url}/docs?{query}")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.postgresql import PostgreSQL
+from harness.server import ServerProcess
 from tests.contract_suite.suite import run_suite
 from tests.faulty.service import Server
-from tests.postgresql import PostgreSQL
-from tests.service import Service
 
 
 @pytest.fixture(
@@ -31,7 +31,7 @@ def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             command, _, database = request.param.partition(" on ")
             options = command.removeprefix("orders serve").split()
             url = stack.enter_context(PostgreSQL()).url if database else f"sqlite:///{tmp_path}/orders.db"
-            yield stack.enter_context(Service(*options, "--no-access-log", database=url)).url
+            yield stack.enter_context(ServerProcess(*options, "--no-access-log", database=url)).url
 
 
 @pytest.mark.timeout(420)

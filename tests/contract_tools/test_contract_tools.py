@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.client import ALREADY_EXISTS
+from harness.server import ServerProcess
 from orders import controls
 from orders.contract import contract_path
-from tests.service import ALREADY_EXISTS, Service
 
 HERE = Path(__file__).parent
 CONTROLS = Path(controls.__file__).with_name("controls.yaml")
@@ -51,12 +52,12 @@ def test_spectral_finds_no_fault(workshop: Path, definition: str) -> None:
 
 def test_schemathesis_finds_no_fault_in_the_controls(tmp_path: Path) -> None:
     """The test controls accept, refuse and answer as their definition says, whatever is sent to them."""
-    with Service("--controls", "--database", "sqlite:///:memory:") as service:
+    with ServerProcess("--controls", "--database", "sqlite:///:memory:") as service:
         options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "100", "--generation-database", "none"]
         run("schemathesis", "run", f"{service.url}/_controls/openapi.json", *options, cwd=tmp_path)
 
 
-def test_schemathesis_alone_takes_a_known_order_for_a_fault(service: Service, tmp_path: Path) -> None:
+def test_schemathesis_alone_takes_a_known_order_for_a_fault(service: ServerProcess, tmp_path: Path) -> None:
     """Without the contract suite, Schemathesis reports one failure: the order that it assigns twice is refused (D3)."""
     options = ["--seed", "1", "--generation-database", "none"]
     report = run("schemathesis", "run", f"{service.url}/openapi.json", *options, cwd=tmp_path, expected=1)
@@ -64,7 +65,7 @@ def test_schemathesis_alone_takes_a_known_order_for_a_fault(service: Service, tm
     assert failure.endswith("Schema-valid request rejected") and ALREADY_EXISTS in report, report
 
 
-def test_a_generated_typescript_client_works(workshop: Path, service: Service) -> None:
+def test_a_generated_typescript_client_works(workshop: Path, service: ServerProcess) -> None:
     """Types made by openapi-typescript check, and the client that they describe calls the server."""
     run("npx", "openapi-typescript", "openapi.yaml", "-o", "schema.d.ts", cwd=workshop)
     options = ["--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "--outDir", "built"]
@@ -93,7 +94,7 @@ print(cancel_order.sync(client=client, order_id=order["order_id"]).message)
 """
 
 
-def test_a_generated_python_client_works(workshop: Path, service: Service) -> None:
+def test_a_generated_python_client_works(workshop: Path, service: ServerProcess) -> None:
     """The client made by openapi-python-client is whole, and calls the server."""
     generator = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"]
     run(*generator, "--path", "openapi.yaml", "--output-path", "orders_service_client", cwd=workshop)

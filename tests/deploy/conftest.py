@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.nginx import Nginx
-from tests.postgresql import PostgreSQL
-from tests.service import Service
+from harness.nginx import Nginx
+from harness.postgresql import PostgreSQL
+from harness.server import ServerProcess
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def database(postgresql: PostgreSQL) -> str:
 
 
 @pytest.fixture(scope="module")
-def servers(postgresql: PostgreSQL) -> Iterator[list[Service]]:
+def servers(postgresql: PostgreSQL) -> Iterator[list[ServerProcess]]:
     """Two servers on one database, for all tests that do not disturb them."""
     database = postgresql.create_database()
     with start(database) as one, start(database) as other:
@@ -24,12 +24,12 @@ def servers(postgresql: PostgreSQL) -> Iterator[list[Service]]:
 
 
 @pytest.fixture(scope="module")
-def nginx(servers: list[Service]) -> Iterator[Nginx]:
+def nginx(servers: list[ServerProcess]) -> Iterator[Nginx]:
     """nginx in front of the two servers."""
     with Nginx([server.address for server in servers]) as nginx:
         yield nginx
 
 
-def start(database: str, port: int = 0) -> Service:
+def start(database: str, port: int = 0) -> ServerProcess:
     """Start a server on a database, as it runs behind nginx."""
-    return Service("--no-access-log", "--port", str(port), database=database)
+    return ServerProcess("--no-access-log", "--port", str(port), database=database)

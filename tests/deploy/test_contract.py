@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message
+from harness.nginx import Nginx
+from harness.postgresql import children
+from harness.server import ServerProcess
 from tests.contract_suite.suite import run_suite
-from tests.deploy.nginx import Nginx
 from tests.deploy.recorder import Recorder
-from tests.postgresql import children
-from tests.service import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, Service, message
 from tests.test_wire import read_all
 
 LONGEST_ID = "%F0%9F%8D%95" * 255
@@ -29,7 +30,7 @@ def recorded() -> Iterator[tuple[Recorder, Nginx]]:
         yield recorder, nginx
 
 
-def exchange(to: Nginx | Service, data: bytes) -> bytes:
+def exchange(to: Nginx | ServerProcess, data: bytes) -> bytes:
     """Send bytes on a connection of their own; return all that comes back."""
     with to.connect() as connection:
         connection.sendall(data)
@@ -155,7 +156,7 @@ def test_path_and_query_are_passed_on_as_they_came(
     ],
 )
 def test_an_answer_is_the_same_with_nginx_and_without(
-    nginx: Nginx, servers: list[Service], request_data: bytes
+    nginx: Nginx, servers: list[ServerProcess], request_data: bytes
 ) -> None:
     """Status, headers and body are the service's own, for odd methods and with any body or header (D4, D10, D11)."""
     direct, through_nginx = exchange(servers[0], request_data), exchange(nginx, request_data)

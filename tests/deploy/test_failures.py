@@ -7,12 +7,12 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from harness.client import CREATED, Client, message
+from harness.load import Load, assert_nothing_is_lost
+from harness.nginx import Nginx
+from harness.postgresql import PostgreSQL, free_port
 from tests.deploy.conftest import start
-from tests.deploy.nginx import Nginx
 from tests.deploy.recorder import Recorder
-from tests.load import Load, assert_nothing_is_lost
-from tests.postgresql import PostgreSQL, free_port
-from tests.service import CREATED, Client, message
 
 CALLS = [
     ("PUT", "/orders/assign?order_id=order&executor_id=executor&zone_id=zone"),

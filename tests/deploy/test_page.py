@@ -2,10 +2,10 @@
 
 import re
 
+from harness.client import CREATED, Client, message
+from harness.nginx import ROOT
+from harness.postgresql import PostgreSQL
 from tests.deploy.conftest import start
-from tests.deploy.nginx import ROOT
-from tests.postgresql import PostgreSQL
-from tests.service import CREATED, Client, message
 
 PAGE = (ROOT / "deploy" / "README.md").read_text()
 

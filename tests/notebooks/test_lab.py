@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.server import is_listening, wait_until
 from tests.notebooks.notebooks import NOTEBOOKS, ROOT
-from tests.service import is_listening, wait_until
 
 TOKEN = "token"
 

@@ -6,6 +6,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from harness.server import is_listening
 from tests.notebooks.notebooks import (
     REFRESH,
     ExecutionError,
@@ -18,7 +19,6 @@ from tests.notebooks.notebooks import (
     read,
     store,
 )
-from tests.service import is_listening
 
 
 @pytest.fixture

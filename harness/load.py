@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from urllib.parse import urlencode
 
+from harness.server import execute
 from orders.book import rfc3339
-from tests.service import execute
 
 
 class Load:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.postgresql import free_port
+from harness.postgresql import free_port
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 START_TIMEOUT_S = 20
 

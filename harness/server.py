@@ -1,4 +1,4 @@
-"""Running the server as its users do, in a process of its own, and talking to it."""
+"""Running the server as its users do, in a process of its own."""
 
 import os
 import signal
@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import psycopg
 
 START_TIMEOUT_S = 20
 
 
-class Service:
+class ServerProcess:
     """`orders serve` on a free port, in a process group of its own."""
 
     def __init__(
@@ -76,7 +75,7 @@ class Service:
         """Return a raw connection."""
         return socket.create_connection(self.address, timeout=10)
 
-    def __enter__(self) -> "Service":
+    def __enter__(self) -> "ServerProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,33 +86,6 @@ class Service:
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
-
-
-class Client:
-    """The three operations, as a client calls them. Safe to use from several threads."""
-
-    def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=20, trust_env=False, verify=False)
-
-    def assign(self, order_id: str, executor_id: str, zone_id: str = "zone") -> httpx.Response:
-        """Assign an order."""
-        return self.http.put(
-            "/orders/assign", params={"order_id": order_id, "executor_id": executor_id, "zone_id": zone_id}
-        )
-
-    def acquire(self, executor_id: str) -> httpx.Response:
-        """Acquire an executor's order."""
-        return self.http.get("/order/acquire", params={"executor_id": executor_id})
-
-    def cancel(self, order_id: str) -> httpx.Response:
-        """Cancel an order."""
-        return self.http.post("/order/cancel", params={"order_id": order_id})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.http.close()
 
 
 def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> "Ended":
@@ -170,21 +142,3 @@ def is_listening(url: str) -> bool:
     """Return whether anybody accepts connections at a URL of this machine."""
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", urlsplit(url).port)) == 0
-
-
-def message(response: httpx.Response) -> str:
-    """Return the message of an answer."""
-    text: str = response.json()["message"]
-    return text
-
-
-CREATED = "Successfully created"
-ALREADY_EXISTS = "AssignedOrder with provided orderId already exists"
-ACQUIRED = "Successfully acquired"
-NO_ORDERS = "There are no orders assigned to you"
-CANCELED = "Successfully canceled"
-
-
-def not_active(order_id: str) -> str:
-    """Return the message of a cancel that had nothing to cancel."""
-    return f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled"

@@ -1,0 +1,50 @@
+"""The three operations as a client calls them, and the messages that it is told, written out independently."""
+
+from typing import Self
+
+import httpx
+
+
+class Client:
+    """The three operations, as a client calls them. Safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=20, trust_env=False, verify=False)
+
+    def assign(self, order_id: str, executor_id: str, zone_id: str = "zone") -> httpx.Response:
+        """Assign an order."""
+        return self.http.put(
+            "/orders/assign", params={"order_id": order_id, "executor_id": executor_id, "zone_id": zone_id}
+        )
+
+    def acquire(self, executor_id: str) -> httpx.Response:
+        """Acquire an executor's order."""
+        return self.http.get("/order/acquire", params={"executor_id": executor_id})
+
+    def cancel(self, order_id: str) -> httpx.Response:
+        """Cancel an order."""
+        return self.http.post("/order/cancel", params={"order_id": order_id})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+
+def message(response: httpx.Response) -> str:
+    """Return the message of an answer."""
+    text: str = response.json()["message"]
+    return text
+
+
+CREATED = "Successfully created"
+ALREADY_EXISTS = "AssignedOrder with provided orderId already exists"
+ACQUIRED = "Successfully acquired"
+NO_ORDERS = "There are no orders assigned to you"
+CANCELED = "Successfully canceled"
+
+
+def not_active(order_id: str) -> str:
+    """Return the message of a cancel that had nothing to cancel."""
+    return f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled"
