@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -24,8 +23,8 @@ import psutil
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile, executors_of
 from benchmarks.servers import COMPARISON, PRISM, STEPS, CannotStart, Server, make_server, orders
 from benchmarks.wrk import CONNECTIONS, PHASES, run_wrk
-from harness.nginx import find_nginx
 from harness.postgresql import PostgreSQL
+from harness.programs import find_program
 
 SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
 GROWTH = {"growth-sqlite": "orders-sqlite", "growth-postgresql": "orders-postgresql"}
@@ -291,8 +290,8 @@ def versions() -> dict[str, str]:
     prism = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "package.json"
     if prism.exists():
         found["prism"] = json.loads(prism.read_text())["version"]
-    for name, program in {"nginx": find_nginx(), "wrk": shutil.which("wrk")}.items():
-        if program:
+    for name in ("nginx", "wrk"):
+        if program := find_program(name):
             ended = subprocess.run([program, "-v"], capture_output=True, text=True)
             if number := re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr):
                 found[name] = number[0]

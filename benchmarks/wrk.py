@@ -2,11 +2,12 @@
 
 import json
 import resource
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from harness.programs import find_program, how_to_install
 
 CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("load.lua")
@@ -33,8 +34,8 @@ class Load:
 
 def check_wrk() -> None:
     """Raise WrkFailed unless wrk is there."""
-    if shutil.which("wrk") is None:
-        raise WrkFailed("wrk, the load generator, is not there; on Debian and Ubuntu: apt-get install wrk")
+    if find_program("wrk") is None:
+        raise WrkFailed(how_to_install("wrk"))
 
 
 def run_wrk(port: int, phase: str, *, seconds: int, executors: int, prefix: str) -> Load:

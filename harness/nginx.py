@@ -1,26 +1,21 @@
 """nginx with deploy/nginx.conf, on a free port, in front of servers of the tests' own."""
 
-import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.guard import DIRECTORY, guard, release
 from harness.postgresql import free_port
+from harness.processes import end_group, start
+from harness.programs import require_program
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 START_TIMEOUT_S = 20
-
-
-def find_nginx() -> str | None:
-    """Return the path of nginx, which is not in every user's PATH."""
-    return shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 def configuration(servers: Sequence[tuple[str, int]], address: tuple[str, int], directory: Path) -> str:
@@ -47,24 +42,25 @@ class Nginx:
     """nginx as deploy/nginx.conf sets it up; only addresses and directories are others."""
 
     def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
-        """Start nginx in front of `servers`, and wait until it listens."""
-        program = find_nginx()
-        assert program, "nginx is not installed; on Debian and Ubuntu: apt-get install nginx"
+        """Start nginx in front of `servers`, and wait until it listens. Without nginx, the test is skipped."""
+        program = require_program("nginx")
         self.address = ("127.0.0.1", free_port())
         self.url = "http://{}:{}".format(*self.address)
         self._files = tempfile.TemporaryDirectory(prefix="orders-nginx-")
         self._directory = Path(self._files.name)
         # nginx's processes give up root's rights, and have to enter.
         self._directory.chmod(0o755)
+        guard(DIRECTORY, self._directory)
         (self._directory / "nginx.conf").write_text(configuration(servers, self.address, self._directory))
         with open(self._directory / "stderr", "w") as stderr:
-            self._process = subprocess.Popen(
+            self._process = start(
                 [
                     program,
                     *("-e", self._directory / "error.log"),
                     *("-c", self._directory / "nginx.conf"),
                     *("-g", f"daemon off; pid {self._directory}/nginx.pid;"),
                 ],
+                stdout=None,
                 stderr=stderr,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -94,7 +90,9 @@ class Nginx:
         """Stop nginx and delete its files."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(20)
+        end_group(self._process.pid)
         self._files.cleanup()
+        release(DIRECTORY, self._directory)
 
     def __enter__(self) -> "Nginx":
         return self

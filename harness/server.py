@@ -4,17 +4,18 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+
+from harness.processes import end_group, run, start
 
 START_TIMEOUT_S = 20
 
@@ -29,14 +30,7 @@ class ServerProcess:
         arguments = ["--port", "0", *options]
         if database is not None:
             arguments += ["--database", url_of(database)]
-        self.process = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", "orders", "serve", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=cwd,
-            start_new_session=True,
-        )
+        self.process = start([*wrapper, sys.executable, "-m", "orders", "serve", *arguments], cwd=cwd)
         self._log: list[str] = []
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
         self._log_reader.start()
@@ -79,8 +73,7 @@ class ServerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        end_group(self.process.pid)
         self.process.wait(20)
         self._log_reader.join(5)
         for stream in (self.process.stdout, self.process.stderr):
@@ -90,14 +83,8 @@ class ServerProcess:
 
 def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> "Ended":
     """Run `orders` with arguments that make it end by itself."""
-    result = subprocess.run(
-        [sys.executable, "-m", "orders", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=START_TIMEOUT_S,
-        env={**os.environ, **(environment or {})},
-        cwd=cwd,
-    )
+    command = [sys.executable, "-m", "orders", *arguments]
+    result = run(command, timeout_s=START_TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
     return Ended(result.returncode, result.stdout, result.stderr, result.args)
 
 

@@ -5,7 +5,6 @@ import pty
 import re
 import select
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -13,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import end_group, start
+
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def at_a_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, str]:
     """Run the server with standard error on a terminal; return its first line and what the terminal shows."""
     terminal, end = pty.openpty()
-    process = subprocess.Popen(
+    process = start(
         [sys.executable, "-m", "orders", "serve", "--port", "0", "--database", "sqlite:///:memory:", *options],
-        stdout=subprocess.PIPE,
         stderr=end,
-        text=True,
         cwd=cwd,
         env={**os.environ, "TERM": "xterm", **environment},
     )
@@ -43,7 +42,7 @@ def at_a_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, st
         assert process.stdout.read() == ""
         process.stdout.close()
     finally:
-        process.kill()
+        end_group(process.pid)
         process.wait(20)
         os.close(terminal)
     return first_line, shown.decode().replace("\r\n", "\n")

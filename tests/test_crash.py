@@ -9,7 +9,7 @@ from harness.load import Load, assert_nothing_is_lost
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute
 
-CRASHES = 4
+CRASHES = 2
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.client import CANCELED, CREATED, Client, message
+from harness.guard import DIRECTORY, MOUNT, guard, release
 from harness.load import Load, assert_nothing_is_lost
 from harness.postgresql import NOBODY, PostgreSQL
 from harness.server import ServerProcess, execute
@@ -25,11 +26,15 @@ def small_disk() -> Iterator[Path]:
     # Not pytest's own directory: PostgreSQL runs as a user who cannot enter that.
     with tempfile.TemporaryDirectory(prefix="orders-disk-") as directory:
         os.chmod(directory, 0o755)
+        guard(DIRECTORY, directory)
         disk = Path(directory) / "disk"
         disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "tmpfs", disk], check=True)
+        guard(MOUNT, disk)
         yield disk
         subprocess.run(["umount", "--lazy", disk], check=True)
+        release(MOUNT, disk)
+    release(DIRECTORY, directory)
 
 
 @contextmanager

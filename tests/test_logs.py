@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from harness.client import Client
+from harness.processes import end_group, start
 from harness.server import ServerProcess, wait_until
 from orders.logs import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
 from tests.test_server import children
@@ -93,23 +93,8 @@ def test_a_long_target_is_cut() -> None:
 def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path, workers: str) -> None:
     """With standard error a pipe that is full, requests are served and the server can be stopped."""
     reader, writer = os.pipe()
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "orders",
-            "serve",
-            "--port",
-            "0",
-            "--workers",
-            workers,
-            "--database",
-            f"sqlite:///{database}",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=writer,
-        text=True,
-    )
+    options = ["--port", "0", "--workers", workers, "--database", f"sqlite:///{database}"]
+    process = start([sys.executable, "-m", "orders", "serve", *options], stderr=writer)
     os.close(writer)
     assert process.stdout
     try:
@@ -124,7 +109,7 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path, workers: s
             process.terminate()
             assert process.wait(20) == 0
     finally:
-        process.kill()
+        end_group(process.pid)
         process.wait()
         process.stdout.close()
         os.close(reader)

@@ -334,7 +334,7 @@ def test_its_pages_can_be_let_in() -> None:
 
 
 def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
-    """Hundreds of resets and ten thousand faults leave as many objects, files and threads as there were."""
+    """Dozens of resets and thousands of faults leave as many objects, files and threads as there were."""
 
     def round_of_faults() -> None:
         for kind in ("error", "drop", "delay"):
@@ -352,10 +352,10 @@ def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
     for _ in range(20):
         round_of_faults()
     before = size()
-    for _ in range(200):
+    for _ in range(50):
         round_of_faults()
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
-    for n in range(2_000):
+    for n in range(300):
         server.fail_next("cancel_order", "error", when="after" if n % 2 else "before", count=4)
         server.fail_next("cancel_order", "drop", when="before" if n % 2 else "after")
         for expected in (500, 500, 500, 500, None):
@@ -369,7 +369,7 @@ def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
     assert server.faults() == []
     server.reset()
     after = size()
-    assert after[0] <= before[0] + 500, f"{before[0]} objects became {after[0]}"
+    assert after[0] <= before[0] + 100, f"{before[0]} objects became {after[0]}"
     assert after[1:] == before[1:], f"{before} became {after}"
 
 
@@ -392,7 +392,7 @@ def assign(url, order):
     request = urllib.request.Request(f"{url}/orders/assign?order_id={order}&executor_id=e&zone_id=z", method="PUT")
     return urllib.request.urlopen(request).status
 
-@pytest.mark.parametrize("n", range(40))
+@pytest.mark.parametrize("n", range(10))
 def test_a_test_begins_with_an_empty_service(orders_url, orders_server, n):
     assert orders_server.url == orders_url
     assert (orders_server.orders(), orders_server.faults(), orders_server.requests()) == ([], [], [])
@@ -429,7 +429,19 @@ def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
     (directory / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options, str(directory)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:schemathesis",
+            "-W",
+            "error",
+            *options,
+            str(directory),
+        ],
         cwd=directory,
         env=environment,
         capture_output=True,
@@ -440,11 +452,11 @@ def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "4")])
+@pytest.mark.parametrize("options", [(), ("-n", "2")])
 def test_the_fixtures_serve_each_test_afresh(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Each test finds an empty service, one server a process, alone and with several processes."""
     (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
-    assert "40 passed" in foreign_pytest(tmp_path, *options)
+    assert "10 passed" in foreign_pytest(tmp_path, *options)
 
 
 def test_the_plugin_costs_nothing_until_it_is_used(tmp_path: Path) -> None:

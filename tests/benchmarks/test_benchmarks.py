@@ -4,7 +4,6 @@ No test asserts how fast anything is.
 """
 
 import json
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,17 +22,18 @@ from benchmarks.measure import GROWTH, SERVERS, Measurement, Results, Series, Se
 from benchmarks.report import Goal, goals, ratio, table, tables, to_json, write_tables
 from benchmarks.servers import make_server
 from benchmarks.wrk import PHASES, Load, WrkFailed, parse, run_wrk
-from harness.nginx import find_nginx
+from harness.processes import end_group, start
+from harness.programs import require_program
 from orders.database import DatabaseURL, prepare
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def programs() -> None:
     """The programs that do not come from PyPI."""
-    assert shutil.which("wrk"), "wrk is not installed; on Debian and Ubuntu: apt-get install wrk"
-    assert find_nginx(), "nginx is not installed; on Debian and Ubuntu: apt-get install nginx"
+    require_program("wrk")
+    require_program("nginx")
 
 
 def benchmarks(*arguments: str) -> list[str]:
@@ -42,6 +42,7 @@ def benchmarks(*arguments: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("programs")
 def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> None:
     """A quick run ends well; its JSON has positive figures for every server and phase; charts and tables are there."""
     readme = tmp_path / "README.md"
@@ -77,16 +78,11 @@ def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1 and "apt-get install wrk" in ended.stderr
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(signal_number: signal.Signals) -> None:
     """After Ctrl-C or SIGTERM in the middle of a phase, no process and no file of the run is left."""
-    run = subprocess.Popen(
-        benchmarks("--quick", "--seconds", "30", "--only", "orders-sqlite-2"),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    run = start(benchmarks("--quick", "--seconds", "30", "--only", "orders-sqlite-2"), cwd=ROOT)
     assert run.stdout
     assert any("round 1 of 1" in line for line in run.stdout), "there is no round"
     children = psutil.Process(run.pid).children(recursive=True)
@@ -94,6 +90,7 @@ def test_an_interrupted_run_leaves_nothing_behind(signal_number: signal.Signals)
     assert len(children) >= 3 and directory.is_dir()
     run.send_signal(signal_number)
     run.communicate(timeout=60)
+    end_group(run.pid)
     assert run.returncode in (130, 143)
     assert not psutil.wait_procs(children, timeout=10)[1]
     assert not directory.exists()
@@ -144,6 +141,7 @@ def failing_server() -> Iterator[int]:
         thread.join()
 
 
+@pytest.mark.usefixtures("programs")
 def test_failed_requests_are_counted(failing_server: int) -> None:
     """An answer that is not 2xx is an error."""
     load = run_wrk(failing_server, "acquire", seconds=1, executors=10, prefix="test-")

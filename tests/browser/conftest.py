@@ -1,12 +1,12 @@
 """Fixtures: a browser without internet, and a page of it that keeps account of what it asks for and complains of."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
+from harness.programs import require_program
 from harness.server import ServerProcess
 
 TIMEOUT_MS = 30_000
@@ -15,12 +15,6 @@ ARGUMENTS = [
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     "--no-proxy-server",
 ]
-
-
-def find_chromium() -> str | None:
-    """Return the path of Chromium, by any of its names."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None)
 
 
 class Tab:
@@ -59,8 +53,7 @@ class Tab:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium, which reaches nothing but 127.0.0.1."""
-    program = find_chromium()
-    assert program, "Chromium is not installed; on Debian: apt-get install chromium"
+    program = require_program("chromium")
     with sync_playwright() as playwright:
         # Chromium's sandbox does not start for root, and all that runs here is the project's own.
         browser = playwright.chromium.launch(

@@ -1,7 +1,6 @@
 """The systemd unit and its file of settings."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.nginx import ROOT
+from harness.programs import require_program
 from orders.cli import parse
 
 UNIT = ROOT / "deploy" / "orders.service"
@@ -18,8 +18,7 @@ PROGRAM = "/opt/orders/bin/orders"
 
 def analyze(*arguments: str | Path) -> str:
     """Run systemd-analyze, which must have nothing to complain about; return what it prints."""
-    program = shutil.which("systemd-analyze")
-    assert program, "systemd-analyze is not installed; on Debian and Ubuntu: apt-get install systemd"
+    program = require_program("systemd")
     ended = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0 and not ended.stderr, (ended.args, ended.returncode, ended.stdout, ended.stderr)
     return ended.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.examples.processes import end_group, path_with, start
+from harness.processes import end_group, path_with, start, without_orders_variables
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "ci"
@@ -84,7 +84,7 @@ class Workspace:
         process = start(
             [*job.shell, f"exec 2>&1\n{script}"],
             cwd=self.directory,
-            environment={"PATH": path_with(programs), **job.variables},
+            env=without_orders_variables({"PATH": path_with(programs), **job.variables}),
         )
         self.groups.append(process.pid)
         output, _ = process.communicate(timeout=TIMEOUT_S)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.processes import end_group, path_with, start
+from harness.processes import end_group, path_with, start, without_orders_variables
+from harness.programs import require_program
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60
@@ -61,6 +62,7 @@ class Copy:
 
     def __init__(self, directory: Path) -> None:
         """Copy the example to a directory, in which the script has all of its files, the temporary ones too."""
+        self.curl = require_program("curl")
         self.directory = directory / "shell"
         self.programs = directory / "programs"
         self.programs.mkdir()
@@ -83,7 +85,7 @@ class Copy:
         return start(
             ["./orders.sh"],
             cwd=self.directory,
-            environment={"PATH": path, "TMPDIR": str(self.directory), **environment},
+            env=without_orders_variables({"PATH": path, "TMPDIR": str(self.directory), **environment}),
         )
 
     def end(self, process: subprocess.Popen[str]) -> Ended:
@@ -148,8 +150,7 @@ def test_the_functions_can_be_copied(copy: Copy) -> None:
 
 def test_a_request_that_fails_ends_the_walk(copy: Copy) -> None:
     """If curl fails in the middle, the script ends with its exit code, and the server is stopped."""
-    curl = shutil.which("curl")
-    copy.add_program("curl", f'[[ $* == *acquire* ]] && exit 7\nexec {curl} "$@"\n')
+    copy.add_program("curl", f'[[ $* == *acquire* ]] && exit 7\nexec {copy.curl} "$@"\n')
     ended = copy.run(ORDERS=ORDERS)
     last = "  GET /order/acquire?executor_id=executor-1\n    no answer: curl ended with exit code 7\n"
     assert ended == Ended(7, WALK[: WALK.index("  GET")] + last, "", processes_left=False)
@@ -157,8 +158,7 @@ def test_a_request_that_fails_ends_the_walk(copy: Copy) -> None:
 
 def test_an_unexpected_answer_ends_the_walk(copy: Copy) -> None:
     """If an answer is not the expected one, the script says which it expected, and the server is stopped."""
-    curl = shutil.which("curl")
-    copy.add_program("curl", f'exec {curl} "${{@/cancel?order_id=/cancel?order=}}"\n')
+    copy.add_program("curl", f'exec {copy.curl} "${{@/cancel?order_id=/cancel?order=}}"\n')
     ended = copy.run(ORDERS=ORDERS)
     assert (ended.code, ended.errors, ended.processes_left) == (
         1,
@@ -169,8 +169,7 @@ def test_an_unexpected_answer_ends_the_walk(copy: Copy) -> None:
 
 def test_an_answer_that_is_not_lost_ends_the_walk(copy: Copy) -> None:
     """If the answer that should be lost arrives, the script says so, and the server is stopped."""
-    curl = shutil.which("curl")
-    copy.add_program("curl", f'exec {curl} "${{@/assign_order/cancel_order}}"\n')
+    copy.add_program("curl", f'exec {copy.curl} "${{@/assign_order/cancel_order}}"\n')
     ended = copy.run(ORDERS=ORDERS)
     assert (ended.code, ended.errors, ended.processes_left) == (
         1,

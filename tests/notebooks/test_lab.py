@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import end_group, start
 from harness.server import is_listening, wait_until
 from tests.notebooks.notebooks import NOTEBOOKS, ROOT
 
@@ -47,13 +47,7 @@ def lab(tmp_path: Path) -> Iterator[str]:
         "PATH": str(Path(sys.executable).parent),
         "JUPYTER_RUNTIME_DIR": str(tmp_path),
     }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", *arguments, *options],
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    server = start([sys.executable, "-m", "jupyter", *arguments, *options], cwd=ROOT, env=environment, stdout=None)
     try:
         assert server.stderr
         printed = ""
@@ -65,7 +59,7 @@ def lab(tmp_path: Path) -> Iterator[str]:
             pytest.fail(f"JupyterLab did not start: {printed}")
         yield address[0]
     finally:
-        server.kill()
+        end_group(server.pid)
         server.communicate()
 
 

@@ -1,0 +1,99 @@
+"""Ends what a process has started, and deletes its files, when that process ends: by itself or by any signal.
+
+The guard is a process of its own at the other end of a pipe. It is told what there is to clear away, and clears it
+away when the pipe closes, which the kernel sees to even after SIGKILL. It imports little, so that it starts fast.
+"""
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import IO
+
+GROUP, POSTMASTER, MOUNT, DIRECTORY = "group", "postmaster", "mount", "directory"
+
+END_TIMEOUT_S = 5.0
+
+_pipes: dict[int, IO[str]] = {}
+
+
+def guard(kind: str, name: str | int | os.PathLike[str]) -> None:
+    """Have something cleared away when this process ends.
+
+    `name` is the id of a process `GROUP` or of PostgreSQL's `POSTMASTER`, or the path of a `MOUNT` or `DIRECTORY`.
+    """
+    _tell(f"+ {kind} {name}")
+
+
+def release(kind: str, name: str | int | os.PathLike[str]) -> None:
+    """Forget what this process has cleared away itself."""
+    _tell(f"- {kind} {name}")
+
+
+def _tell(line: str) -> None:
+    # A process that was forked from this one has a guard of its own.
+    pipe = _pipes.get(os.getpid())
+    if pipe is None:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert process.stdin
+        pipe = _pipes[os.getpid()] = process.stdin
+        atexit.register(_end, process)
+    pipe.write(f"{line}\n")
+    pipe.flush()
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Close the pipe, and wait until all is cleared away."""
+    assert process.stdin
+    process.stdin.close()
+    process.wait()
+
+
+def _clear(kind: str, name: str) -> None:
+    """Clear one thing away, which may be gone already."""
+    if kind == GROUP:
+        _signal_group(int(name), signal.SIGKILL)
+    elif kind == POSTMASTER:
+        # Its shared memory is freed by an immediate shutdown, and not if it is killed. One that was stopped goes on.
+        _signal_group(int(name), signal.SIGQUIT)
+        _signal_group(int(name), signal.SIGCONT)
+        deadline = time.monotonic() + END_TIMEOUT_S
+        while os.path.exists(f"/proc/{name}") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        _signal_group(int(name), signal.SIGKILL)
+    elif kind == MOUNT:
+        subprocess.run(["umount", "--lazy", name], stderr=subprocess.DEVNULL)
+    else:
+        shutil.rmtree(name, ignore_errors=True)
+
+
+def _signal_group(group: int, signal_number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal_number)
+
+
+def main() -> None:
+    """Be the guard: read what there is to clear away, until the pipe closes; then clear it away."""
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, signal.SIG_IGN)
+    left: dict[str, None] = {}
+    for line in sys.stdin:
+        change, what = line.rstrip("\n").split(" ", 1)
+        if change == "+":
+            left[what] = None
+        else:
+            left.pop(what, None)
+    # What was there first is what the others stand on.
+    for what in reversed(left):
+        kind, name = what.split(" ", 1)
+        _clear(kind, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What the tests stand on: nothing outlives a run, and no test is skipped in CI."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.processes import start
+from harness.programs import require_program
+from harness.server import wait_until
+
+RUN = """if True:
+    import time
+    from harness.postgresql import PostgreSQL
+    from harness.server import ServerProcess
+
+    postgresql = PostgreSQL()
+    server = ServerProcess("--workers", "2", database=postgresql.url)
+    print(server.process.pid, postgresql.pid, postgresql.directory, postgresql.programs.parents[2], flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals) -> None:
+    """When a run is ended by a signal, its servers end too, and the files of its PostgreSQL are deleted."""
+    process = start([sys.executable, "-c", RUN])
+    assert process.stdout and process.stderr
+    started = process.stdout.readline().split()
+    assert len(started) == 4, process.stderr.read()
+    *pids, data, programs = started
+    paths = [Path("/proc", pid) for pid in pids] + [Path(data), Path(programs)]
+    assert [path for path in paths if not path.exists()] == []
+    os.kill(process.pid, signal_number)
+    process.communicate(timeout=30)
+    wait_until(lambda: not any(path.exists() for path in paths), f"{paths} are gone", 30)
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_missing_program_skips_a_test_and_fails_it_in_ci(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, outcome: type[BaseException]
+) -> None:
+    """The reason names the program and the command that installs it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="wrk is not installed; on Debian and Ubuntu: apt-get install wrk"):
+        require_program("wrk")
