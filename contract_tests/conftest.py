@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--budget",
         choices=list(BUDGETS),
         default="quick",
-        help="quick: about 30 s; thorough: about 5 min (default: quick)",
+        help="brief: about 10 s; quick: about 30 s; thorough: about 5 min (default: quick)",
     )
     group.addoption(
         "--level",

@@ -56,6 +56,7 @@ class Budget:
 BUDGETS = {
     budget.name: budget
     for budget in (
+        Budget("brief", 10, 0.5, 0.5, 0.1, 0.5, 0.05, 600.0),
         Budget("quick", 30, 3.0, 4.0, 0.5, 3.0, 0.2, 600.0),
         Budget("thorough", 300, 30.0, 50.0, 6.0, 40.0, 2.0, 1800.0),
     )

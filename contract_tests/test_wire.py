@@ -187,7 +187,7 @@ def test_what_is_no_http_disturbs_nobody(service: Service, data: bytes) -> None:
         received = service.send_raw(data)
         service.check(not received.startswith(b"HTTP/1.1 2"), "a refusal, or nothing")
         service.acquire(order)
-        service.send_raw(data)
+        service.send_raw(data, wait_s=0.01)
         service.cancel(order)
 
 

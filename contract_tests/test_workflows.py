@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from contract_tests.rules import (
     deserves,
     operation_of,
 )
-from contract_tests.run import Run
+from contract_tests.run import Run, Violation
 from contract_tests.service import Order, Service, repeated
 from contract_tests.transport import Connection
 
@@ -61,8 +62,19 @@ def machine(run: Run, session: requests.Session, end: float, seen: Counter[str])
             input.case.query = generated.renew(run, dict(input.case.query), keep=linked)
             return super().step(input)
 
+        @contextmanager
+        def clause(self) -> Iterator[None]:
+            """Check the clause; when it fails, look for a shorter way to it for as long as the budget allows."""
+            nonlocal end
+            try:
+                with self.service.clause("SCHEMA-2"):
+                    yield
+            except Violation:
+                end = min(end, time.monotonic() + run.budget.workflows_s)
+                raise
+
         def call(self, case: Any, **_: Any) -> Any:
-            with self.service.clause("SCHEMA-2"):
+            with self.clause():
                 return generated.call(self.service, case, session)[1]
 
         def validate_response(self, response: Any, case: Any, **_: Any) -> None:
@@ -75,7 +87,7 @@ def machine(run: Run, session: requests.Session, end: float, seen: Counter[str])
                 if deserved.kind == "valid":
                     values = {"order_id": "", "executor_id": "", "zone_id": ""} | deserved.values
                     due = self.due(operation.name, Order(**values))
-            with self.service.clause("SCHEMA-2"):
+            with self.clause():
                 if operation is not None:
                     self.service.judge(exchange, due.message if due else None)
                 generated.check(
@@ -121,7 +133,8 @@ def test_linked_operations_agree_with_the_model(run: Run, session: requests.Sess
                 )
             )
         except Flaky:
-            continue
+            if "SCHEMA-2" in run.failures:
+                break
     service = Service(run)
     with service.clause("SCHEMA-3"):
         unseen = {CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED} - {

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -108,7 +109,7 @@ class Answer:
         values = [value for key, value in self.headers if key.lower() == name.lower()]
         return ", ".join(values) if values else None
 
-    @property
+    @cached_property
     def json(self) -> dict[str, Any] | None:
         """The body's JSON object; None if the body is anything else."""
         try:

@@ -1,4 +1,4 @@
-"""Running the contract suite as its users do, in a process of its own."""
+"""Running the contract suite: as its users do, or many times at the price of one."""
 
 import json
 import os
@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from harness.processes import end_group, run, start
+from tests.contract_suite import forked
 
 ROOT = Path(__file__).parent.parent.parent
 TIMEOUT_S = 400
@@ -44,14 +47,56 @@ def run_suite(
     suite: str = "contract_tests",
 ) -> Result:
     """Run the suite with options; its reports go to a folder."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERS_", "PYTEST_"))}
-    ended = subprocess.run(
+    ended = run(
         [sys.executable, "-m", "pytest", suite, "--report-dir", str(folder), *options],
+        timeout_s=TIMEOUT_S,
         cwd=cwd,
-        env={**inherited, **(environment or {})},
-        stdout=subprocess.PIPE,
+        env={**inherited(), **(environment or {})},
         stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT_S,
     )
     return Result(ended.returncode, ended.stdout, folder)
+
+
+def inherited() -> dict[str, str]:
+    """Return the environment, without what would tell the suite or its pytest anything."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ORDERS_", "PYTEST_"))}
+
+
+class LoadedSuite:
+    """The suite in a process that has loaded it, for runs that begin at once: each is a fork of the process."""
+
+    def __init__(self) -> None:
+        """Start the process; it loads the suite while this one goes on."""
+        self._process = start(
+            [sys.executable, "-m", "pytest", "contract_tests", "-p", forked.__name__, "--capture", "no"],
+            cwd=ROOT,
+            env=inherited(),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, folder: Path, url: str, *clauses: str, **options: object) -> Result:
+        """Check clauses, or all, of the server at a URL, with more of the suite's options; reports go to a folder.
+
+        The run ends when one of the clauses has failed.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        options |= {"base_url": url, "clause": clauses}
+        print(json.dumps({"folder": str(folder), "options": options}), file=self._process.stdin, flush=True)
+        said = []
+        try:
+            for line in self._process.stdout:
+                if line.startswith(forked.ENDED):
+                    output = forked.output_in(folder).read_text("utf-8")
+                    return Result(int(line.removeprefix(forked.ENDED)), output, folder)
+                said.append(line)
+        except BaseException:
+            # What it says later is no answer to the next order.
+            self.close()
+            raise
+        raise AssertionError(f"the suite cannot be loaded: {''.join(said)}")
+
+    def close(self) -> None:
+        """End the process."""
+        end_group(self._process.pid)
+        self._process.communicate()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess
-from tests.contract_suite.suite import run_suite
+from tests.contract_suite.suite import LoadedSuite
 from tests.faulty.service import Server
 
 
@@ -16,6 +15,7 @@ from tests.faulty.service import Server
     params=[
         "orders serve",
         "orders serve --workers 2",
+        "orders serve on memory",
         "orders serve --controls --cors-origin http://localhost:3000",
         "orders serve on PostgreSQL",
         "orders serve --workers 2 on PostgreSQL",
@@ -30,14 +30,17 @@ def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         else:
             command, _, database = request.param.partition(" on ")
             options = command.removeprefix("orders serve").split()
-            url = stack.enter_context(PostgreSQL()).url if database else f"sqlite:///{tmp_path}/orders.db"
+            if database == "PostgreSQL":
+                url = request.getfixturevalue("postgresql").create_database()
+            else:
+                url = "sqlite:///:memory:" if database == "memory" else f"sqlite:///{tmp_path}/orders.db"
             yield stack.enter_context(ServerProcess(*options, "--no-access-log", database=url)).url
 
 
 @pytest.mark.timeout(420)
-def test_a_correct_server_conforms(correct: str, tmp_path: Path) -> None:
+def test_a_correct_server_conforms(correct: str, suite: LoadedSuite, tmp_path: Path) -> None:
     """Every clause is checked and holds, but for the one that has no occasion."""
-    result = run_suite(tmp_path / "report", "--base-url", correct, "-W", "error")
+    result = suite.run(tmp_path, correct, budget="brief")
     assert result.exit_code == 0, result.output
     others = {clause: verdict for clause, verdict in result.verdicts().items() if verdict != "pass"}
     assert others == {"ERROR-1": "not checked"}, result.output

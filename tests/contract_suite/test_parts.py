@@ -26,7 +26,7 @@ from contract_tests.rules import (
     parse_time,
 )
 from contract_tests.service import Order
-from contract_tests.transport import Answer, Exchange, Request
+from contract_tests.transport import Answer, Exchange, Request, Target
 
 SUITE = Path(conftest.__file__).parent
 
@@ -108,6 +108,21 @@ def test_what_a_request_deserves(operation: Operation, query: str, kind: str, cl
 def answer(status: int, body: str, content_type: str = "application/json") -> Answer:
     """Return an answer."""
     return Answer(status, (("Content-Type", content_type),), body.encode())
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("127.0.0.1:8080", "does not start with http:// or https://"),
+        ("http://", "names no host"),
+        ("http://127.0.0.1:port", "port"),
+        ("http://127.0.0.1:8080/?x=y", "more than scheme, host, port and path"),
+    ],
+)
+def test_a_url_that_is_none_is_refused(url: str, words: str) -> None:
+    """What is wrong with the URL of a server is said in words."""
+    with pytest.raises(ValueError, match=words):
+        Target(url)
 
 
 CREATE = Request("PUT", "/orders/assign", "order_id=a&executor_id=b&zone_id=c")

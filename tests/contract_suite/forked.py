@@ -1,0 +1,57 @@
+"""A plugin for pytest that loads the contract suite once and runs it many times, each time in a fork of its process.
+
+Each line of standard input orders a run: a JSON object with the folder for its reports and for what it prints, and the
+suite's other options. When the run has ended, a line on standard output has its exit code.
+"""
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract_tests import conftest, current
+
+ENDED = "exit code "
+
+
+def output_in(folder: Path) -> Path:
+    """Return the file in a folder that has what a run printed."""
+    return folder / "output.txt"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Read orders; each fork goes on as if its order had been on the command line."""
+    # What is there already is not searched for garbage in every fork.
+    gc.freeze()
+    for line in sys.stdin:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            obey(session, **json.loads(line))
+            return (yield)
+        _, status = os.waitpid(pid, 0)
+        print(f"{ENDED}{os.waitstatus_to_exitcode(status)}", flush=True)
+    os._exit(0)
+
+
+def obey(session: pytest.Session, folder: str, options: dict[str, Any]) -> None:
+    """Begin the run that was ordered: print to a file, read the options, and leave out the tests not asked for."""
+    Path(folder).mkdir(exist_ok=True)
+    output = os.open(output_in(Path(folder)), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    vars(session.config.option).update(options, report_dir=Path(folder))
+    conftest.pytest_configure(session.config)
+    session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=session.items)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Stop when a clause that was asked for has failed: more of the same would change no verdict."""
+    if current.run.wanted & current.run.failures.keys():
+        item.session.shouldfail = "a clause that was asked for has failed"
