@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from contract_tests.clauses import CLAUSES
+from harness.programs import require_program
 from tests.contract_suite.suite import LoadedSuite, run_suite
 from tests.faulty.faults import FAULTS
 from tests.faulty.service import Server
@@ -249,6 +250,7 @@ def test_the_reports_tell_what_to_mend(suite: LoadedSuite, tmp_path: Path) -> No
         result = suite.run(tmp_path, server.url, "ACQUIRE-2")
         clause = next(clause for clause in result.report["clauses"] if clause["id"] == "ACQUIRE-2")
         exchange = clause["failures"][0]["exchanges"][-1]
+        require_program("curl")
         repeated = subprocess.run(["sh", "-c", exchange["curl"]], capture_output=True, text=True, timeout=20)
     page = (tmp_path / "report.html").read_text("utf-8")
     junit = ElementTree.parse(tmp_path / "report.xml")
