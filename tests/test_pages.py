@@ -25,7 +25,8 @@ def test_the_readme_has_its_commands_first() -> None:
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """What CI runs is what a reader runs, and then what that leaves out."""
-    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{blocks('sh')[3]}.venv/bin/tox run -m rest\n")
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert f"\n{blocks('sh')[3]}" in ci and "tox run-parallel -m rest" in ci, ci
 
 
 def pages() -> dict[str, str]:
