@@ -8,6 +8,10 @@ from peewee import SQL, Check, Database, Field, Model, TextField
 SCHEMA_VERSION = 1
 
 
+class CannotOpenDatabase(Exception):
+    """The database cannot be used; the message says why."""
+
+
 class ExecutionStatus(StrEnum):
     """Where an order is in its lifecycle (D1)."""
 
