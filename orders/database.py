@@ -59,16 +59,14 @@ def prepare(url: DatabaseURL) -> None:
 
     Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing that is not ours.
     """
-    if url.kind == "sqlite":
-        sqlite.prepare(url.address)
-    else:
-        _postgresql().prepare(url.address)
+    module = sqlite if url.kind == "sqlite" else _postgresql()
+    module.prepare(url.address)
 
 
 def open_orders(url: DatabaseURL, *, connections: int) -> Orders:
-    """Open the database for the running event loop; it must have been prepared.
+    """Open the database for the running event loop; it must have been prepared. Raises CannotOpenDatabase.
 
-    `connections` is how many there are to be to PostgreSQL. Raises CannotOpenDatabase.
+    `connections` is how many there are to be to PostgreSQL.
     """
     if url.kind == "sqlite":
         return sqlite.open_orders(url.address)

@@ -1,111 +1,30 @@
 """What the service does: the rules D1 to D6, for sets of calls.
 
-A call waits here for its result. Calls that arrive while the database is busy go to it together (`orders.sets`), and
-`read` and `write` below answer a whole set at once. They are the same for every kind of database.
+Who calls `Orders` waits for their own result. Calls that arrive while the database is busy go to it together
+(`orders.sets`): `read` and `write` answer a whole set at once. They are the same for every kind of database.
 """
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from orders.models import COLUMNS, ExecutionStatus
-from orders.queries import Queries, Statement
-from orders.sets import Call
+from orders.queries import Queries, Rows
+from orders.sets import Call, Session, Sets
 
 Profile = dict[str, str]
 Row = dict[str, str | None]
-Rows = list[tuple[Any, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Poll(Call):
-    """Look for the active order of an executor; the result is its row, or None."""
-
-    executor_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Find(Call):
-    """Look for the newest orders; the result is their rows, each with the number of all of them as a last column."""
-
-    filters: Mapping[str, str]
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Assign(Call):
-    """Register an order; the result is whether it was new."""
-
-    order_id: str
-    executor_id: str
-    zone_id: str
-
-    def keys(self) -> Iterable[object]:
-        """Return the order and the executor."""
-        return ("order", self.order_id), ("executor", self.executor_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Acquire(Call):
-    """Make an assigned order acquired; the result is its row, or None if it is not assigned any more."""
-
-    order_id: str
-
-    def keys(self) -> Iterable[object]:
-        """Return the order."""
-        return (("order", self.order_id),)
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel(Call):
-    """Cancel an active order; the result is whether it was active."""
-
-    order_id: str
-
-    def keys(self) -> Iterable[object]:
-        """Return the order."""
-        return (("order", self.order_id),)
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteAll(Call):
-    """Forget all orders."""
-
-
-class Calls(Protocol):
-    """Where calls wait for their results: a queue with a thread, or nothing at all."""
-
-    async def result(self, call: Call) -> Any:
-        """Return the result of a call."""
-
-    async def close(self) -> None:
-        """Answer the calls that wait, and close the connection."""
-
-
-class Database(Protocol):
-    """A connection to a database."""
-
-    queries: Queries
-
-    def read(self, *statements: Statement | None) -> list[Rows]:
-        """Return the rows of each statement; none of them writes."""
-
-    def begin(self, *statements: Statement | None) -> list[Rows]:
-        """Begin a transaction; return the rows of each statement."""
-
-    def commit(self, *statements: Statement | None) -> None:
-        """Execute the last statements of a transaction, and commit it."""
 
 
 class Orders:
     """The orders in a database."""
 
-    def __init__(self, reads: Calls, writes: Calls) -> None:
+    def __init__(self, queries: Queries, reads: Sets, writes: Sets) -> None:
         """Have `reads` answered by the function `read`, and `writes` by `write`."""
+        self._queries = queries
         self._reads = reads
         self._writes = writes
 
@@ -114,7 +33,7 @@ class Orders:
 
         Return False, having changed nothing, if `order_id` is known already (D3).
         """
-        is_new: bool = await self._writes.result(Assign(order_id, executor_id, zone_id))
+        is_new: bool = await self._writes.result(Call("assign", order_id, executor_id, zone_id))
         return is_new
 
     async def acquire(self, executor_id: str) -> Profile | None:
@@ -124,35 +43,36 @@ class Orders:
         nothing (D4).
         """
         while True:
-            row = await self._reads.result(Poll(executor_id))
-            if row is not None and row["execution_status"] == ExecutionStatus.ASSIGNED:
-                row = await self._writes.result(Acquire(row["order_id"]))
-                if row is None:
+            order = await self._reads.result(Call("poll", executor_id=executor_id))
+            if order is not None and order["execution_status"] == ExecutionStatus.ASSIGNED:
+                order = await self._writes.result(Call("acquire", order["order_id"]))
+                if order is None:
                     continue  # Somebody has acquired, cancelled or completed it since it was read.
-            profile: Profile | None = row
+            profile: Profile | None = order
             return profile
 
     async def cancel(self, order_id: str) -> bool:
         """Cancel an active order (D5); return False, having changed nothing, if there is no such order."""
-        was_active: bool = await self._writes.result(Cancel(order_id))
+        was_active: bool = await self._writes.result(Call("cancel", order_id))
         return was_active
 
     async def check(self) -> None:
         """Read from the database, to see that it answers."""
-        await self._reads.result(Poll(""))
+        await self._reads.result(Call("poll"))
 
     async def orders(self, filters: Mapping[str, str], limit: int) -> tuple[int, list[Row]]:
         """Return how many orders there are, and the `limit` newest of them as rows, the oldest first.
 
         `filters` has the value of each column that is asked for.
         """
-        rows: Rows = await self._reads.result(Find(filters, limit))
+        statement = self._queries.newest_orders(filters, limit)
+        rows: Rows = await self._reads.result(Call("statement", statement=statement))
         count: int = rows[0][-1] if rows else 0
         return count, [dict(zip(COLUMNS, row, strict=False)) for row in reversed(rows)]
 
     async def delete_orders(self) -> None:
         """Forget all orders, active or not."""
-        await self._writes.result(DeleteAll())
+        await self._writes.result(Call("statement", statement=self._queries.delete_orders()))
 
     async def close(self) -> None:
         """Answer the calls that wait, and close the database."""
@@ -160,64 +80,66 @@ class Orders:
         await self._writes.close()
 
 
-def read(database: Database, calls: Sequence[Call]) -> list[Any]:
+def read(session: Session, calls: list[Call]) -> list[Any]:
     """Return the results of a set of calls that only look, in their order."""
-    executor_ids = [call.executor_id for call in calls if isinstance(call, Poll)]
-    searches = [call for call in calls if isinstance(call, Find)]
-    active, *found = database.read(
-        database.queries.active_orders(executor_ids=executor_ids),
-        *(database.queries.newest_orders(search.filters, search.limit) for search in searches),
+    active, *others = session.trip(
+        session.queries.active_orders(executor_ids=[call.executor_id for call in calls if call.kind == "poll"]),
+        *(call.statement for call in calls if call.kind == "statement"),
     )
-    by_executor = {row["executor_id"]: row for row in map(_as_row, active)}
-    results = iter(found)
-    return [by_executor.get(call.executor_id) if isinstance(call, Poll) else next(results) for call in calls]
+    orders = _by("executor_id", active)
+    results = iter(others)
+    return [orders.get(call.executor_id) if call.kind == "poll" else next(results) for call in calls]
 
 
-def write(database: Database, calls: Sequence[Call]) -> list[Any]:
+def write(session: Session, calls: list[Call]) -> list[Any]:
     """Run a set of calls that change orders as one transaction; return their results, in their order.
 
-    It takes two trips to the database. The statements have a fixed order: so the set does what its calls would do one
-    by one, first the cancels, then the acquires, then the assigns. Other processes write at the same time, on
-    PostgreSQL, so each statement has a condition of its own. `known` alone is relied on after it was read: if somebody
+    It takes two trips to the database. The statements have a fixed order, so the set does what its calls would do one
+    by one: first the cancels, then the acquires, then the assigns. On PostgreSQL, other processes write at the same
+    time, so each statement has a condition of its own. `known` alone is relied on after it was read: if somebody
     assigns one of the orders in between, the unique index refuses the whole set.
     """
-    queries, now = database.queries, utc_now()
-    # Sorted, so that sets of different processes meet in the same order and seldom wait for each other in a circle.
-    assigns = sorted((call for call in calls if isinstance(call, Assign)), key=lambda call: call.executor_id)
-    _, cancelled, acquired, known = database.begin(
-        queries.delete_orders() if DeleteAll() in calls else None,
-        queries.cancel_orders(order_ids=sorted(call.order_id for call in calls if isinstance(call, Cancel))),
-        queries.acquire_orders(order_ids=sorted(call.order_id for call in calls if isinstance(call, Acquire)), now=now),
-        queries.known_orders(order_ids=sorted(call.order_id for call in assigns)),
+    queries, now = session.queries, utc_now()
+
+    def ids(kind: str) -> list[str]:
+        return [call.order_id for call in calls if call.kind == kind]
+
+    _, cancelled, acquired, known, *_ = session.trip(
+        queries.begin,
+        queries.cancel_orders(order_ids=ids("cancel")),
+        queries.acquire_orders(order_ids=ids("acquire"), now=now),
+        queries.known_orders(order_ids=ids("assign")),
+        *(call.statement for call in calls if call.kind == "statement"),
     )
-    known_ids = {order_id for (order_id,) in known}
-    new = [call for call in assigns if call.order_id not in known_ids]
-    database.commit(
+    acquired_orders = _by("order_id", acquired)
+    cancelled_ids, known_ids = ({order_id for (order_id,) in rows} for rows in (cancelled, known))
+    new = [call for call in calls if call.kind == "assign" and call.order_id not in known_ids]
+    session.trip(
         queries.complete_orders(executor_ids=[call.executor_id for call in new]),
-        queries.insert_orders(rows=[_new_row(call, now) for call in new]),
+        queries.insert_orders(rows=[_new_order(call, now) for call in new]),
+        queries.commit,
     )
-    cancelled_ids = {order_id for (order_id,) in cancelled}
-    acquired_rows = {row["order_id"]: row for row in map(_as_row, acquired)}
 
     def result(call: Call) -> Any:
-        match call:
-            case Assign(order_id):
-                return order_id not in known_ids
-            case Acquire(order_id):
-                return acquired_rows.get(order_id)
-            case Cancel(order_id):
-                return order_id in cancelled_ids
+        match call.kind:
+            case "assign":
+                return call.order_id not in known_ids
+            case "acquire":
+                return acquired_orders.get(call.order_id)
+            case "cancel":
+                return call.order_id in cancelled_ids
 
     return [result(call) for call in calls]
 
 
-def _as_row(values: tuple[Any, ...]) -> Row:
-    return dict(zip(COLUMNS, values, strict=True))
+def _by(column: str, rows: Rows) -> dict[Any, Row]:
+    orders: list[Row] = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    return {order[column]: order for order in orders}
 
 
-def _new_row(call: Assign, now: str) -> Row:
+def _new_order(call: Call, now: str) -> Row:
     values = (new_id(), call.order_id, call.executor_id, call.zone_id, ExecutionStatus.ASSIGNED.value, now, None)
-    return _as_row(values)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def new_id() -> str:
@@ -225,12 +147,9 @@ def new_id() -> str:
 
     It begins with the time, in milliseconds, so that new orders stand together in the index, however many there are.
     """
-    random = int.from_bytes(os.urandom(10))
-    milliseconds = time.time_ns() // 1_000_000
-    version, variant = 7, 0b10
-    return str(
-        UUID(int=milliseconds << 80 | version << 76 | (random >> 68) << 64 | variant << 62 | random & (1 << 62) - 1)
-    )
+    milliseconds, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    version, variant = 7 << 76, 0b10 << 62
+    return str(UUID(int=milliseconds << 80 | version | random & ~(0xF << 76 | 0b11 << 62) | variant))
 
 
 def utc_now() -> str:

@@ -1,39 +1,33 @@
 """Orders in PostgreSQL: for many processes on many hosts.
 
 Each process has a thread with a connection for sets that only read, and one for sets that write: so what holds up
-writes, the loss of a standby say, does not hold up the executors who poll. What a thread sends at once, the statements
-of one trip, is one message (psycopg's pipeline mode).
-
-    a collision with another process ............. nothing is committed; the set is tried again (`orders.sets`)
-    the connection was lost, or the server no
-      longer takes writes, before the commit ..... the set is run again, once, on a new connection
-    it was lost during the commit ................ an error: nobody knows whether it was committed, and a client
-                                                   that repeats its request will find out
-    a statement takes too long ................... the server gives it up
-    a commit takes too long ...................... the thread stays with it; the calls fail when their time is up
+writes, the loss of a standby say, does not hold up the executors who poll. A connection that is lost before a commit
+was sent is replaced, and its set tried again. If it is lost during the commit, nobody knows whether that took place,
+and a client that repeats its request will find out. A commit may take as long as it likes: its calls fail when their
+time is up.
 """
 
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import psycopg
-from peewee import SQL, IntegerField, Model, NodeList, PeeweeException, PostgresqlDatabase, fn
+from peewee import SQL, IntegerField, Model, PeeweeException, PostgresqlDatabase, fn
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from orders.lifecycle import Orders, Rows, read, rfc3339, write
+from orders.lifecycle import Orders, read, rfc3339, write
 from orders.models import COLUMNS, SCHEMA_VERSION, AssignedOrder, CannotOpenDatabase, create_tables, missing_parts
-from orders.queries import Dialect, Queries, Statement, placeholder
-from orders.sets import ANSWER_TIMEOUT_S, Call, Collision, DatabaseLost, ThreadSets
+from orders.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost, Sets
 
 logger = logging.getLogger("orders")
 
@@ -76,19 +70,17 @@ SET_UP_SESSION = f"""
                    ('idle_in_transaction_session_timeout', '0', '{ANSWER_TIMEOUT_S}s')) AS s (name, unwanted, wanted)
 """
 
-NEW_ROWS = SQL(
-    f"AS new ({', '.join(f'{field.column_name} {field.field_type}' for field in AssignedOrder._meta.sorted_fields)})"
-)
-
 DIALECT = Dialect(
-    PostgresqlDatabase(None, prefer_psycopg3=True),
+    database=PostgresqlDatabase(None, prefer_psycopg3=True),
+    begin="BEGIN",
     one_of=lambda column, name: column == fn.ANY(placeholder(name)),
     later_of=fn.GREATEST,
-    new_rows=lambda: (
-        NodeList([fn.json_to_recordset(placeholder("rows", json.dumps)), NEW_ROWS]),
+    new_orders=(
+        fn.json_populate_recordset(SQL("NULL::assigned_order"), placeholder("rows", json.dumps)),
         [SQL(column) for column in COLUMNS],
     ),
 )
+
 
 UNREADABLE = (
     "libpq cannot read the URL: an option in it is unknown, its port is no number, or a character with a special"
@@ -135,80 +127,48 @@ def prepare(conninfo: str) -> None:
 
 def open_orders(conninfo: str, connections: int) -> Orders:
     """Open the database for the running event loop: one connection is for writes, the others are for polls."""
-    return Orders(
-        ThreadSets(*(Session(conninfo, read) for _ in range(connections - 1))),
-        ThreadSets(Session(conninfo, write)),
-    )
+    readers = [Session(conninfo) for _ in range(connections - 1)]
+    return Orders(Session.queries, Sets(read, *readers), Sets(write, Session(conninfo)))
 
 
 class Session:
-    """A connection that is there when it is needed, and the sets of calls that are run on it."""
+    """A connection that is there when it is needed."""
 
     queries = Queries(DIALECT)
 
-    def __init__(self, conninfo: str, work: Callable[["Session", Sequence[Call]], list[Any]]) -> None:
-        """Answer sets with the function `work`; connect later."""
+    def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
-        self._work = work
         self._connection: psycopg.Connection[Any] | None = None
-        self._committing = False
+        self._is_committing = False
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Connect, if there is no connection."""
-        self._connect()
-        yield
-
-    def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Return the results of a set. Raises Collision, DatabaseLost or, having changed nothing, another error."""
+        """Connect, if there is no connection; undo what fails. Raises Collision, DatabaseLost or the error itself."""
+        connection = self._connected()
+        self._is_committing = False
         try:
-            return self._attempt(calls)
-        except DatabaseLost as error:
-            if self._committing:
-                raise
-            logger.warning("lost the connection to the database: %s", one_line(error))
-            self._connect()
-            return self._attempt(calls)
-
-    def _attempt(self, calls: Sequence[Call]) -> list[Any]:
-        self._committing = False
-        try:
-            return self._work(self, calls)
+            yield
         except Exception as error:
             sqlstate = getattr(error, "sqlstate", None)
-            if sqlstate == READ_ONLY or not self._undo():
+            with suppress(psycopg.Error):
+                connection.rollback()
+            is_cut = connection.info.transaction_status != TransactionStatus.IDLE
+            if is_cut or sqlstate == READ_ONLY:
+                logger.warning("the connection to the database is of no use any more: %s", one_line(error))
                 self.close()
-                raise DatabaseLost(one_line(error)) from error
-            if sqlstate in COLLISIONS:
-                raise Collision(one_line(error)) from error
+            if sqlstate == READ_ONLY or (is_cut and self._is_committing):
+                raise DatabaseLost from error
+            if is_cut or sqlstate in COLLISIONS:
+                raise Collision from error
             raise
 
-    def _connect(self) -> None:
-        if self._connection is not None:
-            return
-        try:
-            connection = psycopg.connect(self._conninfo, autocommit=True, context=ADAPTERS)
-            try:
-                connection.execute(SET_UP_SESSION)
-            except psycopg.Error:
-                connection.close()
-                raise
-        except psycopg.Error as error:
-            raise DatabaseLost(one_line(error)) from error
-        self._connection = connection
-
-    def read(self, *statements: Statement | None) -> list[Rows]:
-        """Return the rows of each statement."""
-        return self._trip(*statements)
-
-    def begin(self, *statements: Statement | None) -> list[Rows]:
-        """Begin a transaction; return the rows of each statement."""
-        return self._trip(("BEGIN", []), *statements)[1:]
-
-    def commit(self, *statements: Statement | None) -> None:
-        """Execute statements, and commit the transaction."""
-        self._committing = True
-        self._trip(*statements, ("COMMIT", []))
+    def trip(self, *statements: Statement | None) -> list[Rows]:
+        """Send statements as one message; return the rows of each."""
+        connection = self._connected()
+        self._is_committing = self.queries.commit in statements
+        with connection.pipeline():
+            cursors = [connection.execute(*statement) if statement else None for statement in statements]
+        return [cursor.fetchall() if cursor and cursor.description else [] for cursor in cursors]
 
     def close(self) -> None:
         """Close the connection."""
@@ -216,19 +176,15 @@ class Session:
             self._connection.close()
             self._connection = None
 
-    def _trip(self, *statements: Statement | None) -> list[Rows]:
-        """Send statements at once; return the rows of each."""
-        assert self._connection is not None
-        with self._connection.pipeline():
-            cursors = [self._connection.execute(*statement) if statement else None for statement in statements]
-        return [cursor.fetchall() if cursor and cursor.description else [] for cursor in cursors]
-
-    def _undo(self) -> bool:
-        """Undo what is not committed; return whether the connection can still be used."""
-        assert self._connection is not None
-        with suppress(psycopg.Error):
-            self._connection.rollback()
-        return self._connection.info.transaction_status == TransactionStatus.IDLE
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            try:
+                connection = psycopg.connect(self._conninfo, autocommit=True, context=ADAPTERS)
+                connection.execute(SET_UP_SESSION)
+            except psycopg.Error as error:
+                raise DatabaseLost from error
+            self._connection = connection
+        return self._connection
 
 
 class TimeLoader(Loader):

@@ -1,10 +1,11 @@
 """The service's queries, written in Peewee and compiled once.
 
-Each query is for a set of orders or executors, whose ids are bound as a list. Building a query costs Peewee about
-twenty times what SQLite takes to run it, so each is turned into SQL when the database is opened.
+Each is for a set of orders or executors, whose ids are bound as a list. Building a query costs Peewee about twenty
+times what SQLite takes to run it, so each is turned into SQL when the program starts.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from peewee import SQL, Database, Field, Node, Select, Value, fn
@@ -12,51 +13,48 @@ from peewee import SQL, Database, Field, Node, Select, Value, fn
 from orders.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
 
 Statement = tuple[str, list[Any]]
+Rows = list[tuple[Any, ...]]
 
 
+@dataclass(frozen=True)
 class Placeholder:
-    """A value that is bound when a query is executed: its name, and what the driver is to make of it."""
+    """A value that is bound when a query is executed: its name, and what makes of it what the driver takes."""
 
-    def __init__(self, name: str, encode: Callable[[Any], Any] = lambda value: value) -> None:
-        self.name = name
-        self.encode = encode
-
-
-def placeholder(name: str, encode: Callable[[Any], Any] = lambda value: value) -> Value:
-    """Return the place in a query of the value called `name`."""
-    return Value(Placeholder(name, encode), converter=False)
+    name: str
+    encode: Callable[[Any], Any] = lambda value: value
 
 
+def placeholder(*arguments: Any) -> Value:
+    """Return the place of a value in a query; the arguments are those of Placeholder."""
+    return Value(Placeholder(*arguments), converter=False)
+
+
+@dataclass(frozen=True)
 class Dialect:
     """What is written differently for one kind of database."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        one_of: Callable[[Field, str], Node],
-        later_of: Callable[[Node, Node], Node],
-        new_rows: Callable[[], tuple[Node, list[Node]]],
-    ) -> None:
-        """`one_of` says that a column is in a list, `new_rows` makes rows of a list of them: a source and columns."""
-        self.database = database
-        self.one_of = one_of
-        self.later_of = later_of
-        self.new_rows = new_rows
+    database: Database
+    begin: str
+    # That a column is in the list called so.
+    one_of: Callable[[Field, str], Node]
+    # The later of two times.
+    later_of: Callable[[Node, Node], Node]
+    # What the list of new orders is selected from, and its columns.
+    new_orders: tuple[Node, list[Node]]
 
 
 class Query:
     """A Peewee query as the SQL of one kind of database."""
 
     def __init__(self, database: Database, query: Node) -> None:
-        self.sql, self.values = database.get_sql_context().sql(query).query()
+        self._sql, self._values = database.get_sql_context().sql(query).query()
 
     def __call__(self, **parameters: Any) -> Statement | None:
-        """Return the query with its values, or None if a list is empty: then it is for nobody."""
+        """Return the query with its values, or None if a list is empty, since it would find nothing."""
         if [] in parameters.values():
             return None
-        return self.sql, [
-            value.encode(parameters[value.name]) if isinstance(value, Placeholder) else value for value in self.values
+        return self._sql, [
+            value.encode(parameters[value.name]) if isinstance(value, Placeholder) else value for value in self._values
         ]
 
 
@@ -64,47 +62,43 @@ class Queries:
     """The queries as the SQL of one kind of database."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._database = dialect.database
-        self.active_orders = self._compiled(
-            AssignedOrder.select()
-            .where(dialect.one_of(AssignedOrder.executor_id, "executor_ids"))
-            .where(ACTIVE)
-        )  # fmt: skip
-        self.known_orders = self._compiled(
-            AssignedOrder.select(AssignedOrder.order_id)
-            .where(dialect.one_of(AssignedOrder.order_id, "order_ids"))
-        )  # fmt: skip
-        self.cancel_orders = self._compiled(
+        def compiled(query: Node) -> Query:
+            return Query(dialect.database, query)
+
+        source, columns = dialect.new_orders
+        is_one_of_orders = dialect.one_of(AssignedOrder.order_id, "order_ids")
+        is_of_executors = dialect.one_of(AssignedOrder.executor_id, "executor_ids")
+        self._compiled = compiled
+        self.begin: Statement = (dialect.begin, [])
+        self.commit: Statement = ("COMMIT", [])
+        self.active_orders = compiled(AssignedOrder.select().where(is_of_executors).where(ACTIVE))
+        self.known_orders = compiled(AssignedOrder.select(AssignedOrder.order_id).where(is_one_of_orders))
+        self.cancel_orders = compiled(
             AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.CANCELLED.value})
-            .where(dialect.one_of(AssignedOrder.order_id, "order_ids"))
+            .where(is_one_of_orders)
             .where(ACTIVE)
             .returning(AssignedOrder.order_id)
         )
-        self.acquire_orders = self._compiled(
-            AssignedOrder.update(
-                {
-                    AssignedOrder.execution_status: ExecutionStatus.ACQUIRED.value,
-                    # A clock that was set back must not make an order acquired before it was assigned.
-                    AssignedOrder.acquire_time: dialect.later_of(placeholder("now"), AssignedOrder.assign_time),
-                }
-            )
-            .where(dialect.one_of(AssignedOrder.order_id, "order_ids"))
+        # A clock that was set back must not make an order acquired before it was assigned.
+        acquire_time = dialect.later_of(placeholder("now"), AssignedOrder.assign_time)
+        self.acquire_orders = compiled(
+            AssignedOrder.update(execution_status=ExecutionStatus.ACQUIRED.value, acquire_time=acquire_time)
+            .where(is_one_of_orders)
             .where(AssignedOrder.execution_status == ExecutionStatus.ASSIGNED.value)
             .returning(AssignedOrder)
         )
-        self.complete_orders = self._compiled(
+        self.complete_orders = compiled(
             AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.COMPLETED.value})
-            .where(dialect.one_of(AssignedOrder.executor_id, "executor_ids"))
+            .where(is_of_executors)
             .where(ACTIVE)
         )
-        source, columns = dialect.new_rows()
-        self.insert_orders = self._compiled(
+        self.insert_orders = compiled(
             AssignedOrder.insert_from(
-                Select(from_list=[source], columns=columns),
+                Select([source], columns),
                 fields=[getattr(AssignedOrder, column) for column in COLUMNS],
             )
         )
-        self.delete_orders = self._compiled(AssignedOrder.delete())
+        self.delete_orders = compiled(AssignedOrder.delete())
 
     def newest_orders(self, filters: Mapping[str, str], limit: int) -> Statement | None:
         """Return the query of the newest orders, first of all, with the number of all of them as a last column.
@@ -119,6 +113,3 @@ class Queries:
         for column, value in filters.items():
             query = query.where(getattr(AssignedOrder, column) == value)
         return self._compiled(query)()
-
-    def _compiled(self, query: Node) -> Query:
-        return Query(self._database, query)

@@ -9,18 +9,17 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from peewee import SQL, PeeweeException, Select, SqliteDatabase, fn
 
-from orders.lifecycle import Orders, Rows, read, write
+from orders.lifecycle import Orders, read, write
 from orders.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase, create_tables, missing_parts
-from orders.queries import Dialect, Queries, Statement, placeholder
-from orders.sets import ANSWER_TIMEOUT_S, Call, Collision, Sets, ThreadSets
+from orders.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.sets import ANSWER_TIMEOUT_S, Collision, Sets
 
 # "ORDS" in the header of the file (PRAGMA application_id) tells our databases from other programs'.
 APPLICATION_ID = 0x4F524453
@@ -30,10 +29,11 @@ POLL_S = 0.005
 MEMORY = ":memory:"
 
 DIALECT = Dialect(
-    SqliteDatabase(None),
+    database=SqliteDatabase(None),
+    begin="BEGIN IMMEDIATE",
     one_of=lambda column, name: column.in_(Select([fn.json_each(placeholder(name, json.dumps))], [SQL("value")])),
     later_of=fn.MAX,
-    new_rows=lambda: (
+    new_orders=(
         fn.json_each(placeholder("rows", json.dumps)),
         [SQL(f"json_extract(value, '$.{column}')") for column in COLUMNS],
     ),
@@ -43,22 +43,23 @@ DIALECT = Dialect(
 def open_orders(path: str) -> Orders:
     """Open the database for the running event loop. A file must have been prepared. Raises CannotOpenDatabase."""
     try:
+        database = database_of(path)
+        reads = Sets(read, Session(database), threads=False)
         if path == MEMORY:
-            database = database_of(MEMORY)
             create_schema(database)
-            return Orders(Sets(Session(database, read)), Sets(Session(database, write)))
-        return Orders(Sets(Session(database_of(path), read)), ThreadSets(Session(database_of(path), write, Lock(path))))
+            return Orders(Session.queries, reads, Sets(write, Session(database), threads=False))
+        return Orders(Session.queries, reads, Sets(write, Session(database_of(path), Lock(path))))
     except (PeeweeException, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
 
 
 def database_of(path: str) -> SqliteDatabase:
-    """Return the database at a path, every commit to which waits for the disk."""
+    """Return the open database at a path, every commit to which waits for the disk."""
     database = SqliteDatabase(
         path,
         pragmas={"synchronous": "full"},
         timeout=ANSWER_TIMEOUT_S,
-        # A session is opened on one thread, and used on another.
+        # It is opened on one thread and used on another.
         thread_safe=False,
         check_same_thread=False,
         # Times are text, which SQLite has no better type for.
@@ -69,59 +70,41 @@ def database_of(path: str) -> SqliteDatabase:
 
 
 class Session:
-    """A connection, and the sets of calls that are run on it."""
+    """A connection to a file, or to a database in memory."""
 
     queries = Queries(DIALECT)
 
-    def __init__(
-        self,
-        database: SqliteDatabase,
-        work: Callable[["Session", Sequence[Call]], list[Any]],
-        lock: "Lock | None" = None,
-    ) -> None:
-        """Answer sets with the function `work`, each under `lock`."""
+    def __init__(self, database: SqliteDatabase, lock: "Lock | None" = None) -> None:
+        """Use an open database; what writes needs a lock."""
         self._database = database
         self._connection: sqlite3.Connection = database.connection()
-        self._work = work
         self._lock = lock
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Wait for the lock."""
-        return self._lock or nullcontext()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the lock, and undo what fails. Raises Collision or the error itself."""
+        with self._lock or nullcontext():
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # By a program that knows nothing of the lock.
+                    raise Collision from error
+                raise
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.rollback()
 
-    def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Return the results of a set. Raises Collision or, having changed nothing, another error."""
-        try:
-            return self._work(self, calls)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # By a program that knows nothing of the lock.
-                raise Collision from error
-            raise
-        finally:
-            if self._connection.in_transaction:
-                self._connection.rollback()
+    def trip(self, *statements: Statement | None) -> list[Rows]:
+        """Execute statements; return the rows of each.
 
-    def read(self, *statements: Statement | None) -> list[Rows]:
-        """Return the rows of each statement."""
-        return [self._connection.execute(*statement).fetchall() if statement else [] for statement in statements]
-
-    def begin(self, *statements: Statement | None) -> list[Rows]:
-        """Begin a transaction; return the rows of each statement."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self.read(*statements)
-
-    def commit(self, *statements: Statement | None) -> None:
-        """Execute statements, and commit the transaction.
-
-        From time to time a commit moves what is in the WAL to the database itself. It has the lock then, so nobody else
+        Now and then, a COMMIT moves what is in the WAL to the database itself. We have the lock then, so nobody else
         does the same: before version 3.51.3, two at a time can lose what is committed (https://sqlite.org/wal.html).
         """
-        self.read(*statements)
-        self._connection.commit()
+        return [self._connection.execute(*statement).fetchall() if statement else [] for statement in statements]
 
     def close(self) -> None:
-        """Close the connection; the last one of all clears the WAL away, under the lock."""
-        with self.turn():
+        """Close the connection; the last one of all clears the WAL away."""
+        with self._lock or nullcontext():
             self._database.close()
         if self._lock:
             self._lock.close()
@@ -135,8 +118,7 @@ class Lock:
     """
 
     def __init__(self, path: str) -> None:
-        self._door = open(f"{path}-door", "ab")  # noqa: SIM115
-        self._room = open(f"{path}-lock", "ab")  # noqa: SIM115
+        self._door, self._room = (os.open(f"{path}-{name}", os.O_RDWR | os.O_CREAT) for name in ("door", "lock"))
 
     def __enter__(self) -> None:
         fcntl.flock(self._door, fcntl.LOCK_EX)
@@ -148,8 +130,8 @@ class Lock:
 
     def close(self) -> None:
         """Close the files, which stay for the other processes."""
-        self._door.close()
-        self._room.close()
+        os.close(self._door)
+        os.close(self._room)
 
 
 def prepare(path: str) -> None:
@@ -208,10 +190,12 @@ def _alone(path: str) -> Iterator[None]:
     beside one that is not ours. Raises TimeoutError.
     """
     directory = os.open(Path(path).resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
-
     deadline = time.monotonic() + PREPARE_TIMEOUT_S
     try:
-        while not _locked(directory):
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process has been preparing a database beside it for {PREPARE_TIMEOUT_S} s")
             time.sleep(POLL_S)
@@ -220,15 +204,6 @@ def _alone(path: str) -> Iterator[None]:
         # Closing is not enough if the process was forked meanwhile.
         fcntl.flock(directory, fcntl.LOCK_UN)
         os.close(directory)
-
-
-def _locked(file: int) -> bool:
-    """Lock a file if nobody else has; return whether it was free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _refuse_foreign(path: str) -> None:

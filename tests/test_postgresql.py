@@ -22,7 +22,7 @@ from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, Client, 
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute, run_orders
 from orders.database import DatabaseURL, open_orders, prepare
-from orders.lifecycle import Orders, write
+from orders.lifecycle import Orders
 from orders.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase
 from orders.postgresql import Session, parse
 
@@ -275,10 +275,10 @@ def test_commits_wait_for_the_disk_whatever_the_settings_are(
 ) -> None:
     """A commit that would not wait for the disk is made to (D13); the other settings are left, and times are UTC."""
     url = f"{prepared}?options={options.replace(' ', '%20').replace('=', '%3D')}"
-    session = Session(DatabaseURL.parse(url).address, write)
+    session = Session(DatabaseURL.parse(url).address)
     query = "SELECT current_setting('synchronous_commit'), current_setting('statement_timeout')"
     with session.turn():
-        assert session.read((query, [])) == [[expected]]
+        assert session.trip((query, [])) == [[expected]]
     session.close()
     ask(url, lambda orders: orders.assign("order", "executor", "zone"))
     profile = ask(url, lambda orders: orders.acquire("executor"))

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -14,44 +14,53 @@ from typing import Any
 import pytest
 
 from harness.server import execute
+from orders import sqlite
 from orders.database import DatabaseURL, open_orders, prepare
-from orders.lifecycle import Acquire, Assign, Cancel, Orders
-from orders.sets import MAX_SET, Call, Collision, DatabaseLost, ThreadSets, Waiting, next_set
+from orders.lifecycle import Orders
+from orders.queries import Queries, Rows, Statement
+from orders.sets import MAX_SET, Call, Collision, DatabaseLost, Session, Sets, next_set
 
 # For a minute of it: ORDERS_TEST_ROUNDS=3000.
 ROUNDS = int(os.environ.get("ORDERS_TEST_ROUNDS", "60"))
 
 
 class Recorder:
-    """A session that records its sets, and answers each call with itself, or fails as it is told to."""
+    """Records its sets, and answers each call with its order, or fails as it is told to."""
+
+    queries = Queries(sqlite.DIALECT)
 
     def __init__(self) -> None:
-        self.sets: list[list[Call]] = []
+        self.sets: list[list[str]] = []
         self.may_go_on = threading.Event()
-        self.fault: Callable[[Sequence[Call]], Exception | None] = lambda calls: None
+        self.fault: Callable[[list[str]], Exception | None] = lambda order_ids: None
 
     def turn(self) -> AbstractContextManager[None]:
         """Wait until it may go on."""
         self.may_go_on.wait(20)
         return nullcontext()
 
-    def run(self, calls: Sequence[Call]) -> list[Any]:
+    def trip(self, *statements: Statement | None) -> list[Rows]:
+        """Do nothing."""
+        return []
+
+    def work(self, session: Session, calls: list[Call]) -> list[Any]:
         """Answer a set."""
-        self.sets.append(list(calls))
-        if error := self.fault(calls):
+        order_ids = [call.order_id for call in calls]
+        self.sets.append(order_ids)
+        if error := self.fault(order_ids):
             raise error
-        return list(calls)
+        return order_ids
 
     def close(self) -> None:
         """Do nothing."""
 
 
-def with_recorder(scenario: Callable[[Recorder, ThreadSets], Awaitable[None]]) -> None:
+def with_recorder(scenario: Callable[[Recorder, Sets], Awaitable[None]]) -> None:
     """Run a scenario with a recorder, which may go on when the scenario says so, or at its end."""
 
     async def run() -> None:
         recorder = Recorder()
-        sets = ThreadSets(recorder)
+        sets = Sets(recorder.work, recorder)
         try:
             await scenario(recorder, sets)
         finally:
@@ -61,46 +70,41 @@ def with_recorder(scenario: Callable[[Recorder, ThreadSets], Awaitable[None]]) -
     asyncio.run(run())
 
 
-def waiting_for(*calls: Call) -> deque[Waiting]:
-    """Return calls that wait."""
-    loop = asyncio.new_event_loop()
-    loop.close()
-    return deque(Waiting(call, loop.create_future()) for call in calls)
-
-
-def taken(waiting: deque[Waiting]) -> list[Call]:
-    """Return the calls of the next set."""
-    return [each.call for each in next_set(waiting)]
-
-
 def test_no_two_calls_of_a_set_have_an_order_or_an_executor_in_common() -> None:
     """What touches the order or the executor of a call before it waits for the next set, and is the first there."""
-    first, same_executor = Assign("1", "a", "zone"), Assign("2", "a", "zone")
-    same_order, other, cancel = Assign("1", "b", "zone"), Assign("3", "c", "zone"), Cancel("3")
-    waiting = waiting_for(first, same_executor, same_order, other, cancel, Acquire("1"), Cancel("executor"))
-    assert taken(waiting) == [first, other, Cancel("executor")]
-    assert taken(waiting) == [same_executor, same_order, cancel]
-    assert taken(waiting) == [Acquire("1")]
-    assert taken(waiting) == []
+    first, same_executor = Call("assign", "1", "a", "zone"), Call("assign", "2", "a", "zone")
+    same_order, other, cancel = Call("assign", "1", "b", "zone"), Call("assign", "3", "c", "zone"), Call("cancel", "3")
+    acquire, cancel_other = Call("acquire", "1"), Call("cancel", "a")
+    waiting = deque([first, same_executor, same_order, other, cancel, acquire, cancel_other])
+    assert next_set(waiting) == [cancel_other, first, other]
+    assert next_set(waiting) == [cancel, same_executor, same_order]
+    assert next_set(waiting) == [acquire]
+    assert next_set(waiting) == []
+
+
+def test_polls_of_one_executor_go_together() -> None:
+    """What only looks has nothing to wait for."""
+    polls = [Call("poll", executor_id="a") for _ in range(3)]
+    assert next_set(deque(polls)) == polls
 
 
 def test_a_set_has_a_largest_size() -> None:
-    """What is too much for one set makes the next ones, in the order in which it came."""
-    calls = [Cancel(str(number)) for number in range(MAX_SET + 1)]
-    waiting = waiting_for(*calls)
-    assert [taken(waiting), taken(waiting)] == [calls[:-1], calls[-1:]]
+    """What is too much for one set makes the next one, in the order in which it came."""
+    calls = [Call("cancel", f"{number:03}") for number in range(MAX_SET + 1)]
+    waiting = deque(calls)
+    assert [next_set(waiting), next_set(waiting)] == [calls[:-1], calls[-1:]]
 
 
 def test_calls_gather_while_the_database_is_busy() -> None:
     """What comes while a set is under way goes as the next one."""
 
-    async def scenario(recorder: Recorder, sets: ThreadSets) -> None:
-        calls = [asyncio.create_task(sets.result(Cancel(str(number)))) for number in range(5)]
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        calls = [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5)]
         await asyncio.sleep(0.1)
-        calls += [asyncio.create_task(sets.result(Cancel(str(number)))) for number in range(5, 10)]
+        calls += [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5, 10)]
         await asyncio.sleep(0.1)
         recorder.may_go_on.set()
-        assert await asyncio.gather(*calls) == [Cancel(str(number)) for number in range(10)]
+        assert await asyncio.gather(*calls) == [str(number) for number in range(10)]
         assert len(recorder.sets) <= 2
 
     with_recorder(scenario)
@@ -110,12 +114,12 @@ def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPa
     """Whoever was told that the database did not answer does not find the order changed later."""
     monkeypatch.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.2)
 
-    async def scenario(recorder: Recorder, sets: ThreadSets) -> None:
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
         with pytest.raises(TimeoutError, match="has not answered within"):
-            await sets.result(Cancel("late"))
+            await sets.result(Call("cancel", "late"))
         recorder.may_go_on.set()
-        assert await sets.result(Cancel("in time")) == Cancel("in time")
-        assert recorder.sets == [[Cancel("in time")]]
+        assert await sets.result(Call("cancel", "in time")) == "in time"
+        assert recorder.sets == [["in time"]]
 
     with_recorder(scenario)
 
@@ -123,15 +127,14 @@ def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPa
 def test_a_call_that_collides_is_tried_again_alone() -> None:
     """The others are answered at once, and have not to wait for it again (D12)."""
 
-    async def scenario(recorder: Recorder, sets: ThreadSets) -> None:
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
         collisions = iter(range(5))
-        held = Cancel("held")
-        recorder.fault = lambda calls: Collision() if held in calls and next(collisions, None) is not None else None
-        calls = [sets.result(Cancel(str(number))) for number in range(3)]
+        recorder.fault = lambda ids: Collision() if "held" in ids and next(collisions, None) is not None else None
+        calls = [sets.result(Call("cancel", str(number))) for number in range(3)]
         recorder.may_go_on.set()
-        outcomes = await asyncio.gather(*calls, sets.result(held))
-        assert outcomes[-1] == held
-        assert recorder.sets[-1] == recorder.sets[-2] == [held]
+        outcomes = await asyncio.gather(*calls, sets.result(Call("cancel", "held")))
+        assert outcomes[-1] == "held"
+        assert recorder.sets[-1] == recorder.sets[-2] == ["held"]
 
     with_recorder(scenario)
 
@@ -139,9 +142,9 @@ def test_a_call_that_collides_is_tried_again_alone() -> None:
 def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
     """If the connection breaks during the commit, all calls of the set fail, and none of them is run twice."""
 
-    async def scenario(recorder: Recorder, sets: ThreadSets) -> None:
-        recorder.fault = lambda calls: DatabaseLost()
-        calls = [sets.result(Cancel(str(number))) for number in range(5)]
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        recorder.fault = lambda ids: DatabaseLost()
+        calls = [sets.result(Call("cancel", str(number))) for number in range(5)]
         recorder.may_go_on.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(outcome, DatabaseLost) for outcome in outcomes), outcomes
@@ -154,10 +157,10 @@ def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatc
     """While the database hangs, calls are refused at once when too many wait already."""
     monkeypatch.setattr("orders.sets.MAX_WAITING", 3)
 
-    async def scenario(recorder: Recorder, sets: ThreadSets) -> None:
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
         calls = []
         for number in range(10):
-            calls.append(asyncio.create_task(sets.result(Cancel(str(number)))))
+            calls.append(asyncio.create_task(sets.result(Call("cancel", str(number)))))
             await asyncio.sleep(0.01)
         refused = [call for call in calls if call.done()]
         assert refused and all("too many calls" in str(call.exception()) for call in refused)

@@ -23,8 +23,7 @@ from harness.server import execute, wait_until
 from orders.database import DatabaseURL, prepare
 from orders.lifecycle import Orders
 from orders.models import SCHEMA_VERSION, CannotOpenDatabase
-from orders.queries import Statement
-from orders.sets import ThreadSets
+from orders.queries import Rows, Statement
 from orders.sqlite import Session, open_orders
 
 
@@ -36,8 +35,7 @@ def open_file(database: Path) -> Orders:
 
 def writer_of(orders: Orders) -> Session:
     """Return what the writing thread works with."""
-    assert isinstance(orders._writes, ThreadSets)
-    session = orders._writes._session
+    (session,) = orders._writes._sessions
     assert isinstance(session, Session)
     return session
 
@@ -238,13 +236,13 @@ def test_the_answer_comes_after_the_commit(database: Path, monkeypatch: pytest.M
         orders = open_file(database)
         may_commit = threading.Event()
         session = writer_of(orders)
-        commit = session.commit
+        trip = session.trip
 
-        def commit_when_allowed(*statements: Statement | None) -> None:
-            may_commit.wait(20)
-            commit(*statements)
+        def commit_when_allowed(*statements: Statement | None) -> list[Rows]:
+            assert session.queries.commit not in statements or may_commit.wait(20)
+            return trip(*statements)
 
-        monkeypatch.setattr(session, "commit", commit_when_allowed)
+        monkeypatch.setattr(session, "trip", commit_when_allowed)
         call = asyncio.create_task(orders.assign("order", "executor", "zone"))
         assert await outcome_or_none(call, 0.3) is None, "answered before the commit"
         assert await orders.acquire("executor") is None, "visible before the commit"
@@ -377,11 +375,17 @@ def test_a_commit_that_fails_answers_nobody_and_keeps_nothing(database: Path, mo
     async def scenario() -> None:
         orders = open_file(database)
 
-        def no_space(*statements: Statement | None) -> None:
-            raise OSError("no space left")
+        session = writer_of(orders)
+        trip = session.trip
+
+        def no_space(*statements: Statement | None) -> list[Rows]:
+            if session.queries.commit in statements:
+                trip(*statements[:-1])
+                raise OSError("no space left")
+            return trip(*statements)
 
         with monkeypatch.context() as fault:
-            fault.setattr(writer_of(orders), "commit", no_space)
+            fault.setattr(session, "trip", no_space)
             calls = [orders.assign(f"order-{n}", "executor", "zone") for n in range(5)]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert all(isinstance(outcome, OSError) for outcome in outcomes), outcomes
@@ -397,10 +401,15 @@ def test_calls_that_wait_are_committed_together(database: Path, monkeypatch: pyt
 
     async def scenario() -> int:
         orders = open_file(database)
-        commits: list[None] = []
+        commits: list[Statement] = []
         session = writer_of(orders)
-        commit = session.commit
-        monkeypatch.setattr(session, "commit", lambda *statements: commits.append(commit(*statements)))
+        trip = session.trip
+
+        def counted(*statements: Statement | None) -> list[Rows]:
+            commits.extend(statement for statement in statements if statement == session.queries.commit)
+            return trip(*statements)
+
+        monkeypatch.setattr(session, "trip", counted)
         calls = [orders.assign(f"order-{n}", f"executor-{n}", "zone") for n in range(100)]
         assert await asyncio.gather(*calls) == [True] * 100
         await orders.close()
