@@ -4,6 +4,7 @@ Who calls `Orders` waits for their own result. Calls that arrive while the datab
 (`orders.sets`): `read` and `write` answer a whole set at once. They are the same for every kind of database.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -76,8 +77,7 @@ class Orders:
 
     async def close(self) -> None:
         """Answer the calls that wait, and close the database."""
-        await self._reads.close()
-        await self._writes.close()
+        await asyncio.gather(self._reads.close(), self._writes.close())
 
 
 def read(session: Session, calls: list[Call]) -> list[Any]:

@@ -157,9 +157,9 @@ class Session:
                 logger.warning("the connection to the database is of no use any more: %s", one_line(error))
                 self.close()
             if sqlstate == READ_ONLY or (is_cut and self._is_committing):
-                raise DatabaseLost from error
+                raise DatabaseLost(one_line(error)) from error
             if is_cut or sqlstate in COLLISIONS:
-                raise Collision from error
+                raise Collision(one_line(error)) from error
             raise
 
     def trip(self, *statements: Statement | None) -> list[Rows]:
@@ -179,11 +179,11 @@ class Session:
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             try:
-                connection = psycopg.connect(self._conninfo, autocommit=True, context=ADAPTERS)
-                connection.execute(SET_UP_SESSION)
+                self._connection = psycopg.connect(self._conninfo, autocommit=True, context=ADAPTERS)
+                self._connection.execute(SET_UP_SESSION)
             except psycopg.Error as error:
-                raise DatabaseLost from error
-            self._connection = connection
+                self.close()
+                raise DatabaseLost(one_line(error)) from error
         return self._connection
 
 

@@ -119,8 +119,7 @@ class Sets:
         self._hand_over()
         for _ in self._threads:
             self._arrived.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, STOP_TIMEOUT_S)
+        await asyncio.gather(*(asyncio.to_thread(thread.join, STOP_TIMEOUT_S) for thread in self._threads))
         if not self._threads:
             self._sessions[0].close()
 
@@ -145,7 +144,8 @@ class Sets:
                     arrived = self._arrived.get(block=not waiting)
                     is_closing = arrived is None
                     waiting.extend(arrived or ())
-            self._run(session, next_set(waiting), waiting)
+            if waiting:
+                self._run(session, next_set(waiting), waiting)
         session.close()
 
     def _run(self, session: Session, calls: list[Call], again: deque[Call]) -> None:
@@ -160,7 +160,7 @@ class Sets:
                 half = len(calls) // 2
                 self._run(session, calls[:half], again)
                 self._run(session, calls[half:], again)
-            elif isinstance(error, Collision):
+            elif isinstance(error, Collision) and self._threads:
                 # From now on without others, which would have to wait for the same lock.
                 calls[0].is_alone, calls[0].cause = True, error
                 again.extend(calls)
