@@ -2,24 +2,21 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
 
-from orders.book import OrderBook
 from orders.contract import Contract, ContractError, Operation, ParameterError
 from orders.controls import Controls
 from orders.cors import Cors
 from orders.docs import make_pages
 from orders.exchange import Exchange, Handler, InFlight, Request
-from orders.jobs import Job
+from orders.lifecycle import Orders
 from orders.logs import AccessLog
 from orders.operations import OPERATIONS
 from orders.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
-from orders.store import Store
 
 logger = logging.getLogger("orders")
 
@@ -43,23 +40,23 @@ class App(HTTPServerConnectionDelegate):
 
 def make_app(
     contract: Contract,
-    store: Store,
+    orders: Orders,
     access_log: AccessLog | None = None,
     *,
     cors: Cors | None = None,
     controls: Controls | None = None,
 ) -> App:
-    """Return the service: the operations of `contract` over `store`, `/health`, the documentation, the controls.
+    """Return the service: the operations of `contract` over `orders`, `/health`, the documentation, the controls.
 
     Raises ContractError if the contract and `orders.operations` differ.
     """
     check_operations(contract, OPERATIONS)
     routes: dict[str, dict[str, Handler]] = {}
     for operation in contract.operations:
-        handler = _operation_handler(operation, OPERATIONS[operation.operation_id], store)
+        handler = _operation_handler(operation, OPERATIONS[operation.operation_id], orders)
         routes.setdefault(operation.path, {})[operation.method] = handler
     pages = make_pages(contract, None if controls is None else controls.document)
-    for path, handler in {"/health": _health_handler(store), **_page_handlers(pages)}.items():
+    for path, handler in {"/health": _health_handler(orders), **_page_handlers(pages)}.items():
         routes.setdefault(path, {"GET": handler, "HEAD": handler})
     route = _router(routes if controls is None else {**routes, **controls.routes}, cors)
     if controls is not None:
@@ -70,7 +67,7 @@ def make_app(
 def _router(routes: Routes, cors: Cors | None) -> Handler:
     """Return what hands each request to the handler of its path and method."""
 
-    def route(request: Request) -> Response | Job[Response]:
+    async def route(request: Request) -> Response:
         methods = routes.get(request.path)
         if methods is None:
             return NOT_FOUND
@@ -78,12 +75,12 @@ def _router(routes: Routes, cors: Cors | None) -> Handler:
         if handler is None:
             allowed = None if cors is None else cors.preflight(request.method, request.headers, list(methods))
             return allowed or method_not_allowed(list(methods))
-        return handler(request)
+        return await handler(request)
 
     return route
 
 
-def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Response]]) -> None:
+def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Awaitable[Response]]]) -> None:
     """Raise ContractError, naming what differs, unless every operation has its function and the reverse."""
     operations = {operation.operation_id: operation for operation in contract.operations}
     if missing := sorted(operations.keys() - functions.keys()):
@@ -100,38 +97,34 @@ def check_operations(contract: Contract, functions: Mapping[str, Callable[..., R
             )
 
 
-def _operation_handler(operation: Operation, function: Callable[..., Response], store: Store) -> Handler:
-    def handle(request: Request) -> Response | Job[Response]:
+def _operation_handler(operation: Operation, function: Callable[..., Awaitable[Response]], orders: Orders) -> Handler:
+    async def handle(request: Request) -> Response:
         try:
             arguments = operation.arguments(request.query)
         except ParameterError as error:
             return message_response(400, str(error))
-        return store.run(partial(function, **arguments))
+        return await function(orders, **arguments)
 
     return handle
 
 
-def _health_handler(store: Store) -> Handler:
-    def check(book: OrderBook) -> Response:
-        book.check()
-        return json_response(200, {"status": "ok"})
-
-    def unavailable(error: Exception) -> Response:
-        logger.warning("the database does not answer: %s", error)
-        return json_response(503, {"status": "unavailable"})
-
-    def handle(request: Request) -> Response | Job[Response]:
+def _health_handler(orders: Orders) -> Handler:
+    async def handle(request: Request) -> Response:
         try:
-            outcome = store.run(check)
+            await orders.check()
         except Exception as error:
-            return unavailable(error)
-        return outcome if isinstance(outcome, Response) else outcome.otherwise(unavailable)
+            logger.warning("the database does not answer: %s", error)
+            return json_response(503, {"status": "unavailable"})
+        return json_response(200, {"status": "ok"})
 
     return handle
 
 
 def _page_handlers(pages: Mapping[str, Response]) -> dict[str, Handler]:
     def handler(page: Response) -> Handler:
-        return lambda request: page
+        async def handle(request: Request) -> Response:
+            return page
+
+        return handle
 
     return {path: handler(page) for path, page in pages.items()}

@@ -112,8 +112,8 @@ def add_options(serve: argparse.ArgumentParser) -> None:
         "--database-connections",
         type=number(int, 2, 1000),
         metavar="N",
-        default=8,
-        help="to PostgreSQL, of each process [%(default)s]",
+        default=2,
+        help="to PostgreSQL, per process: 1 writes [%(default)s]",
     )
     storing.add_argument(
         "--workers", type=number(int, 1, 1024), metavar="N", default=1, help="how many processes serve [%(default)s]"

@@ -28,14 +28,12 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 from urllib.request import parse_http_list
 
-from orders.book import Row, rfc3339, utc_now
 from orders.contract import RESERVED_PREFIX, Contract, Operation, decode, load_document, split_query
 from orders.cors import ORIGIN, Cors
 from orders.exchange import Handler, NoAnswer, Request
-from orders.jobs import Job
+from orders.lifecycle import Orders, Row, rfc3339, utc_now
 from orders.models import COLUMNS, ExecutionStatus
 from orders.responses import UNKNOWN_ERROR, Response, json_response, message_response
-from orders.store import Store
 
 T = TypeVar("T")
 
@@ -158,16 +156,15 @@ class Journal:
 class Controls:
     """The test controls of one app. All of it happens on the event loop's thread."""
 
-    def __init__(self, contract: Contract, store: Store, cors: Cors | None = None) -> None:
-        """Control the operations of `contract` over `store`; pages of the origins in `cors` may do so too."""
+    def __init__(self, contract: Contract, orders: Orders, cors: Cors | None = None) -> None:
+        """Control the operations of `contract` over `orders`; pages of the origins in `cors` may do so too."""
         self.document = load_document(Path(__file__).with_name("controls.yaml"))
         self._operations = {(operation.method, operation.path): operation for operation in contract.operations}
         self._by_id = {operation.operation_id: operation for operation in contract.operations}
-        self._store = store
+        self._orders = orders
         self._cors = cors
         self._faults: dict[str, deque[Fault]] = {operation_id: deque() for operation_id in self._by_id}
         self._journal = Journal()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._quiet, self._open, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._quiet.set()
@@ -195,7 +192,7 @@ class Controls:
             self._hurry.set()
             try:
                 await self._quiet.wait()
-                await outcome_of(self._store.run(lambda book: book.delete_orders()))
+                await self._orders.delete_orders()
                 self.clear_faults()
                 self.clear_requests()
             finally:
@@ -251,7 +248,7 @@ class Controls:
                 raise ControlError(f"{column} must be a string, not {reprlib.repr(value)}")
             if "\0" in value:
                 raise ControlError(f"{column} cannot have the character U+0000, no stored one has it")
-        return await outcome_of(self._store.run(lambda book: book.orders(filters, limit)))
+        return await self._orders.orders(filters, limit)
 
     def close(self) -> None:
         """End the delays that are under way, and have no more of them, because the server is to stop."""
@@ -263,7 +260,7 @@ class Controls:
 
         async def answer(request: Request) -> Response:
             if request.path in not_recorded or request.path.startswith(RESERVED_PREFIX):
-                response = await outcome_of(handler(request))
+                response = await handler(request)
             else:
                 response = await self._record(request, handler)
             if request.headers.get("User-Agent", "").startswith("Mozilla/"):
@@ -272,7 +269,7 @@ class Controls:
                 response = replace(response, headers={**response.headers, "Connection": "close"})
             return response
 
-        return lambda request: self._start(answer(request))
+        return answer
 
     async def _record(self, request: Request, handler: Handler) -> Response:
         operation = self._operations.get((request.method, request.path))
@@ -285,7 +282,7 @@ class Controls:
         response: Response | None = UNKNOWN_ERROR  # What an exception is answered with.
         try:
             if operation is None:
-                response = await outcome_of(handler(request))
+                response = await handler(request)
             else:
                 response = await self._answer(request, operation, recorded, handler)
             return response
@@ -313,7 +310,7 @@ class Controls:
         recorded.fault = fault = preferences.fault if preferences else self._next_fault(operation)
         response = None
         if fault is None or fault.when is When.AFTER:
-            response = await outcome_of(handler(request))
+            response = await handler(request)
         if fault is not None:
             await self._pause(fault.delay_ms)
             if fault.kind is Kind.DROP:
@@ -321,7 +318,7 @@ class Controls:
             if fault.status is not None:
                 response = json_response(fault.status, operation.examples[fault.status])
         if response is None:
-            response = await outcome_of(handler(request))
+            response = await handler(request)
         return preferences.applied_to(response)
 
     def _next_fault(self, operation: Operation) -> Fault | None:
@@ -338,22 +335,6 @@ class Controls:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_ms / 1000):
                     await self._hurry.wait()
-
-    def _start(self, coroutine: Coroutine[Any, Any, Response]) -> Job[Response]:
-        """Run a coroutine; return the job that is done when it is."""
-        job: Job[Response] = Job(lambda _: UNKNOWN_ERROR)
-
-        async def run() -> None:
-            try:
-                job.result = await coroutine
-            except Exception as error:
-                job.error = error
-            job.resolve()
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return job
 
     def _route(self, handler: Callable[..., Response | Coroutine[Any, Any, Response]], *parameters: str) -> Handler:
         """Return `handler`, which is passed the request and those of `parameters` that are in its query."""
@@ -372,7 +353,7 @@ class Controls:
             except ControlError as error:
                 return message_response(400, str(error))
 
-        return lambda request: self._start(answer(request))
+        return answer
 
     def _may_control(self, origin: str, host: str) -> bool:
         # A browser lets any page send a POST anywhere, and only keeps the answer from it. Names other than localhost
@@ -509,15 +490,6 @@ def _name_and_value(text: str) -> tuple[str, str]:
     name, _, value = map(str.strip, text.partition("="))
     is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
     return name.lower(), value[1:-1] if is_quoted else value
-
-
-async def outcome_of(outcome: T | Job[T]) -> T:
-    """Wait for what a handler or a store returned."""
-    if not isinstance(outcome, Job):
-        return outcome
-    done: asyncio.Future[Job[T]] = asyncio.get_running_loop().create_future()
-    outcome.when_done(done.set_result)
-    return (await done).outcome()
 
 
 def readable(raw: str) -> str:

@@ -1,14 +1,10 @@
 """Databases by their URLs. SQLite serves one host, PostgreSQL many; what the service does is the same on both.
 
-A call on the order book is tried where nothing is written, which is enough for most of them. If it has to write, it is
-run again where it may, and its answer comes after the commit:
-
-                        SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
-    what only reads     at once, on the event loop               on threads with a connection each
-    what writes         in groups, a transaction a group:        on other threads with a connection each,
-                        one wait for the disk for all            a transaction a call
-    collisions          none: processes take turns               decided by unique indexes and by the conditions
-                                                                 of the writes; the call that lost is run again
+                    SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
+what only reads     at once, on the event loop               in sets, on a thread with a connection
+what writes         in sets, on a thread with a connection   in sets, on a thread with a connection
+collisions          none: processes take turns               decided by unique indexes and by the conditions
+                                                             of the writes; what lost is run again
 """
 
 from dataclasses import dataclass
@@ -16,7 +12,7 @@ from types import ModuleType
 from typing import Literal
 
 from orders import sqlite
-from orders.store import Store
+from orders.lifecycle import Orders
 
 
 class DatabaseURLError(ValueError):
@@ -63,21 +59,19 @@ def prepare(url: DatabaseURL) -> None:
 
     Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing that is not ours.
     """
-    if url.kind == "sqlite":
-        sqlite.prepare(url.address)
-    else:
-        _postgresql().prepare(url.address)
+    module = sqlite if url.kind == "sqlite" else _postgresql()
+    module.prepare(url.address)
 
 
-def open_store(url: DatabaseURL, *, connections: int) -> Store:
-    """Open the database for the running event loop; it must have been prepared.
+def open_orders(url: DatabaseURL, *, connections: int) -> Orders:
+    """Open the database for the running event loop; it must have been prepared. Raises CannotOpenDatabase.
 
-    `connections` is how many calls at a time PostgreSQL is to run. Raises CannotOpenDatabase.
+    `connections` is how many there are to be to PostgreSQL.
     """
     if url.kind == "sqlite":
-        return sqlite.open_store(url.address)
-    store: Store = _postgresql().PostgresqlStore(url.address, connections)
-    return store
+        return sqlite.open_orders(url.address)
+    orders: Orders = _postgresql().open_orders(url.address, connections)
+    return orders
 
 
 def _postgresql() -> ModuleType:

@@ -8,6 +8,10 @@ from peewee import SQL, Check, Database, Field, Model, TextField
 SCHEMA_VERSION = 1
 
 
+class CannotOpenDatabase(Exception):
+    """The database cannot be used; the message says why."""
+
+
 class ExecutionStatus(StrEnum):
     """Where an order is in its lifecycle (D1)."""
 
@@ -58,22 +62,11 @@ class AssignedOrder(Model):
 
 
 # An order_id once known stays known (D3).
-AssignedOrder.add_index(
-    AssignedOrder.index(
-        AssignedOrder.order_id,
-        unique=True,
-        name="assigned_order_order_id",
-    )
-)
+AssignedOrder.add_index(AssignedOrder.index(AssignedOrder.order_id, unique=True, name="assigned_order_order_id"))
 
-# One active order an executor (D2).
+# At most one active order per executor (D2).
 AssignedOrder.add_index(
-    AssignedOrder.index(
-        AssignedOrder.executor_id,
-        unique=True,
-        where=ACTIVE,
-        name="assigned_order_active_executor",
-    )
+    AssignedOrder.index(AssignedOrder.executor_id, unique=True, where=ACTIVE, name="assigned_order_active_executor")
 )
 
 COLUMNS: tuple[str, ...] = tuple(field.column_name for field in AssignedOrder._meta.sorted_fields)

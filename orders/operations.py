@@ -1,10 +1,10 @@
-"""The operations of the contract, by their `operationId`: what the book says becomes a status and a message.
+"""The operations of the contract, by their `operationId`: what becomes of an order is a status and a message.
 
-A function's arguments after the book are the operation's parameters. `orders.app` compares both with the contract
+A function's arguments after the orders are the operation's parameters. `orders.app` compares both with the contract
 when the server starts.
 """
 
-from orders.book import OrderBook
+from orders.lifecycle import Orders
 from orders.responses import Response, json_response, message_response
 
 CREATED = message_response(200, "Successfully created")
@@ -13,22 +13,22 @@ NO_ORDERS = message_response(200, "There are no orders assigned to you")
 CANCELED = message_response(200, "Successfully canceled")
 
 
-def assign_order(book: OrderBook, order_id: str, executor_id: str, zone_id: str) -> Response:
+async def assign_order(orders: Orders, order_id: str, executor_id: str, zone_id: str) -> Response:
     """Register an order that was assigned to an executor."""
-    return CREATED if book.assign(order_id, executor_id, zone_id) else ALREADY_EXISTS
+    return CREATED if await orders.assign(order_id, executor_id, zone_id) else ALREADY_EXISTS
 
 
-def acquire_order(book: OrderBook, executor_id: str) -> Response:
+async def acquire_order(orders: Orders, executor_id: str) -> Response:
     """Give an executor the order assigned to them."""
-    profile = book.acquire(executor_id)
+    profile = await orders.acquire(executor_id)
     if profile is None:
         return NO_ORDERS
     return json_response(200, {"message": "Successfully acquired", "order_profile": profile})
 
 
-def cancel_order(book: OrderBook, order_id: str) -> Response:
+async def cancel_order(orders: Orders, order_id: str) -> Response:
     """Cancel an order."""
-    if book.cancel(order_id):
+    if await orders.cancel(order_id):
         return CANCELED
     return message_response(200, f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled")
 

@@ -1,56 +1,38 @@
 """Orders in PostgreSQL: for many processes on many hosts.
 
-Calls run on threads, each with a connection of its own: at first on those that only read, and again on those that write
-if they have to. What a call reads is one statement, outside of a transaction; its first write begins one. What can go
-wrong, and what is done about it:
-
-    a collision with another process ............. the call is run again, until its time is up
-    the connection was lost, or the server no
-      longer takes writes, before the commit ..... the call is run again, once, on a new connection
-    it was lost during the commit ................ an error: nobody knows whether it was committed, and a client
-                                                   that repeats its request will find out
-    no answer .................................... an error after ANSWER_TIMEOUT_S
-    no connection ................................ an error, at the same time at the latest
-    no end of a commit ........................... the same; the thread stays with it, and the others go on
+Each process has a thread with a connection for sets that only read, and one for sets that write: so what holds up
+writes, the loss of a standby say, does not hold up the executors who poll. A connection that is lost before a commit
+was sent is replaced, and its set tried again. If it is lost during the commit, nobody knows whether that took place,
+and a client that repeats its request will find out. A commit may take as long as it likes: its calls fail when their
+time is up.
 """
 
-import asyncio
+import json
 import logging
-import math
 import os
-import queue
-import random
 import re
-import threading
-import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
-from peewee import IntegerField, Model, PeeweeException, PostgresqlDatabase
-from psycopg.abc import Buffer, PQGen
+from peewee import SQL, IntegerField, Model, PeeweeException, PostgresqlDatabase, fn
+from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from orders.book import Collision, OrderBook, rfc3339
-from orders.jobs import Job
-from orders.models import SCHEMA_VERSION, AssignedOrder, create_tables, missing_parts
-from orders.store import CannotOpenDatabase, WriteNeeded, refuse_to_write
-
-T = TypeVar("T")
+from orders.lifecycle import Orders, read, rfc3339, write
+from orders.models import COLUMNS, SCHEMA_VERSION, AssignedOrder, CannotOpenDatabase, create_tables, missing_parts
+from orders.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost, Sets
 
 logger = logging.getLogger("orders")
 
-ANSWER_TIMEOUT_S = 5.0
-RETRY_PAUSE_S = 0.005
-MAX_WAITING = 5_000
-SET_UP_TIMEOUT_S = 1.0
+LOCK_TIMEOUT_MS = 200
 START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 10.0
 # "ORDS": the advisory lock under which the tables are created.
 SCHEMA_LOCK = 0x4F524453
 
@@ -59,6 +41,7 @@ COLLISIONS = {
     psycopg.errors.UniqueViolation.sqlstate,
     psycopg.errors.SerializationFailure.sqlstate,
     psycopg.errors.DeadlockDetected.sqlstate,
+    psycopg.errors.LockNotAvailable.sqlstate,
 }
 READ_ONLY = psycopg.errors.ReadOnlySqlTransaction.sqlstate
 
@@ -75,14 +58,28 @@ DEFAULTS = {
 VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 
 # A commit has to wait for the disk (D13); it may wait for more, a standby say. What nobody waits for any more is given
-# up by the server too: a statement (a commit is none), and the locks of a process that is gone.
+# up by the server too: a statement (a commit is none), a lock that somebody keeps, and the locks of a process that is
+# gone. Every query has an index, which a plan that was made while the table was small must use too.
 SET_UP_SESSION = f"""
     SELECT set_config('DateStyle', 'ISO', false),
+           set_config('enable_seqscan', 'off', false),
            set_config(name, coalesce(nullif(current_setting(name), unwanted), wanted), false)
       FROM (VALUES ('synchronous_commit', 'off', 'on'),
+                   ('lock_timeout', '0', '{LOCK_TIMEOUT_MS}ms'),
                    ('statement_timeout', '0', '{ANSWER_TIMEOUT_S}s'),
                    ('idle_in_transaction_session_timeout', '0', '{ANSWER_TIMEOUT_S}s')) AS s (name, unwanted, wanted)
 """
+
+DIALECT = Dialect(
+    database=PostgresqlDatabase(None, prefer_psycopg3=True),
+    begin="BEGIN",
+    one_of=lambda column, name: column == fn.ANY(placeholder(name)),
+    later_of=fn.GREATEST,
+    new_orders=(
+        fn.json_populate_recordset(SQL("NULL::assigned_order"), placeholder("rows", json.dumps)),
+        [SQL(column) for column in COLUMNS],
+    ),
+)
 
 
 UNREADABLE = (
@@ -120,187 +117,73 @@ def prepare(conninfo: str) -> None:
 
     Raises CannotOpenDatabase, having changed nothing that is not ours.
     """
-    database = BoundedDatabase(conninfo)
+    database = ByConnectionString(conninfo, prefer_psycopg3=True)
     try:
         with closing(database):
-            database.use_until(time.monotonic() + START_TIMEOUT_S)
             _prepare(database)
     except (CannotOpenDatabase, PeeweeException, psycopg.Error) as error:
         raise CannotOpenDatabase(f"cannot open database {_name(conninfo)}: {one_line(error)}") from error
 
 
-class PostgresqlStore:
-    """Threads with a connection each: some for what only reads, as many for what writes.
-
-    So what holds up writes, the loss of a standby say, does not hold up the executors who poll.
-    """
-
-    def __init__(self, conninfo: str, connections: int) -> None:
-        """Start as many threads as there may be connections."""
-        self._loop = asyncio.get_running_loop()
-        self._to_read: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
-        self._to_write: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
-        writers = connections // 2
-        self._readers = [
-            self._start(self._to_read, Session(conninfo, read_only=True)) for _ in range(connections - writers)
-        ]
-        self._writers = [self._start(self._to_write, Session(conninfo)) for _ in range(writers)]
-
-    def run(self, call: Callable[[OrderBook], T]) -> Job[T]:
-        """Queue `call`; return the job, which is done after ANSWER_TIMEOUT_S at the latest."""
-        job = Job(call)
-        job.timer = self._loop.call_later(ANSWER_TIMEOUT_S, job.expire)
-        self._to_read.put(job)
-        return job
-
-    async def close(self) -> None:
-        """Run what is queued, and close the connections."""
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        for jobs, threads in ((self._to_read, self._readers), (self._to_write, self._writers)):
-            for _ in threads:
-                jobs.put(None)
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _start(self, jobs: "queue.SimpleQueue[Job[Any] | None]", session: "Session") -> threading.Thread:
-        thread = threading.Thread(target=self._work, args=(jobs, session), name="orders-database", daemon=True)
-        thread.start()
-        return thread
-
-    def _work(self, jobs: "queue.SimpleQueue[Job[Any] | None]", session: "Session") -> None:
-        with closing(session):
-            # Now, since it may take long where hosts are gone. If it fails, the next call tries again.
-            with suppress(Exception):
-                session.connect()
-            while (job := jobs.get()) is not None:
-                if job.done:
-                    continue
-                try:
-                    job.result = session.run(job.call, job.begun + ANSWER_TIMEOUT_S)
-                except WriteNeeded:
-                    if self._to_write.qsize() < MAX_WAITING:
-                        self._to_write.put(job)
-                        continue
-                    job.error = RuntimeError(f"{MAX_WAITING} calls wait for a connection to write already")
-                except Exception as error:
-                    job.error = error
-                # The loop is closed if this took longer than a stop waits.
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(job.resolve)
+def open_orders(conninfo: str, connections: int) -> Orders:
+    """Open the database for the running event loop: one connection is for writes, the others are for polls."""
+    readers = [Session(conninfo) for _ in range(connections - 1)]
+    return Orders(Session.queries, Sets(read, *readers), Sets(write, Session(conninfo)))
 
 
 class Session:
-    """A connection that is there when it is needed, and the calls that are run on it, one after the other."""
+    """A connection that is there when it is needed."""
 
-    def __init__(self, conninfo: str, *, read_only: bool = False) -> None:
-        """Connect later; a `read_only` session raises WriteNeeded where it would write."""
-        self._database = BoundedDatabase(conninfo)
-        self._book = OrderBook(self._database, before_write=refuse_to_write if read_only else self._begin)
-        self._writing = False
-        self._committing = False
+    queries = Queries(DIALECT)
 
-    def run(self, call: Callable[[OrderBook], T], deadline: float) -> T:
-        """Run `call` and commit what it wrote; return its result.
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection: psycopg.Connection[Any] | None = None
+        self._is_committing = False
 
-        Raises TimeoutError or what Peewee does, having written nothing, unless the connection was lost in the commit.
-        """
-        may_reconnect = True
-        cause: Exception | None = None
-        while True:
-            self._database.use_until(deadline)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the call was not done within {ANSWER_TIMEOUT_S} s") from cause
-            self._writing = self._committing = False
-            try:
-                result = call(self._book)
-                if self._writing:
-                    self._commit()
-                return result
-            except WriteNeeded:
-                raise
-            except Exception as error:
-                cause = error
-                usable = self._recover(error)
-                if isinstance(error, Collision) or _sqlstate(error) in COLLISIONS:
-                    time.sleep(random.uniform(0, RETRY_PAUSE_S))
-                elif usable or self._committing or not may_reconnect or time.monotonic() > deadline:
-                    raise
-                else:
-                    logger.warning("lost the connection to the database: %s", one_line(error))
-                    may_reconnect = False
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Connect, if there is no connection; undo what fails. Raises Collision, DatabaseLost or the error itself."""
+        connection = self._connected()
+        self._is_committing = False
+        try:
+            yield
+        except Exception as error:
+            sqlstate = getattr(error, "sqlstate", None)
+            with suppress(psycopg.Error):
+                connection.rollback()
+            is_cut = connection.info.transaction_status != TransactionStatus.IDLE
+            if is_cut or sqlstate == READ_ONLY:
+                logger.warning("the connection to the database is of no use any more: %s", one_line(error))
+                self.close()
+            if sqlstate == READ_ONLY or (is_cut and self._is_committing):
+                raise DatabaseLost(one_line(error)) from error
+            if is_cut or sqlstate in COLLISIONS:
+                raise Collision(one_line(error)) from error
+            raise
 
-    def connect(self) -> None:
-        """Connect, without a call."""
-        self._database.use_until(time.monotonic() + ANSWER_TIMEOUT_S)
+    def trip(self, *statements: Statement | None) -> list[Rows]:
+        """Send statements as one message; return the rows of each."""
+        connection = self._connected()
+        self._is_committing = self.queries.commit in statements
+        with connection.pipeline():
+            cursors = [connection.execute(*statement) if statement else None for statement in statements]
+        return [cursor.fetchall() if cursor and cursor.description else [] for cursor in cursors]
 
     def close(self) -> None:
         """Close the connection."""
-        self._database.close()
-
-    def _begin(self) -> None:
-        if not self._writing:
-            self._database.begin()
-            self._writing = True
-
-    def _commit(self) -> None:
-        # However long it takes: the server would go on with a commit that nobody waits for, a standby is gone say, and
-        # each one given up would take another of its connections.
-        self._committing = True
-        self._database.use_until(math.inf)
-        self._database.commit()
-
-    def _recover(self, error: Exception) -> bool:
-        """Undo what a call has written; return whether the connection can still be used."""
-        with suppress(PeeweeException, psycopg.Error):
-            if _sqlstate(error) != READ_ONLY:
-                status = self._database.transaction_status()
-                if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-                    self._database.rollback()
-                if self._database.transaction_status() == TransactionStatus.IDLE:
-                    return True
-        self._database.close()
-        return False
-
-
-class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection on which no answer is waited for beyond a deadline, on the clock `time.monotonic`."""
-
-    deadline = 0.0
-
-    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for an answer of the server."""
-        limit = None if self.deadline == math.inf else max(0.0, self.deadline - time.monotonic())
-        return super().wait(gen, interval, limit)
-
-
-class BoundedDatabase(PostgresqlDatabase):
-    """Peewee's view of one such connection."""
-
-    def __init__(self, conninfo: str) -> None:
-        super().__init__(conninfo, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
-
-    def use_until(self, deadline: float) -> None:
-        """Connect, unless that was done before, and wait for no answer beyond `deadline` until the next such call.
-
-        Connecting takes as long as it takes: `connect_timeout` for each address.
-        """
-        self._deadline = deadline
-        self.connect(reuse_if_open=True)
-        self._connection.deadline = deadline
-
-    def transaction_status(self) -> TransactionStatus:
-        """Return whether the connection can be used, and is in a transaction."""
-        return self._connection.info.transaction_status
-
-    def _connect(self) -> BoundedConnection:
-        self._connection = BoundedConnection.connect(self.database, autocommit=True, context=ADAPTERS)
-        try:
-            # Time to set up a connection that took long, or the next call would have to begin anew.
-            self._connection.deadline = max(self._deadline, time.monotonic() + SET_UP_TIMEOUT_S)
-            self._connection.execute(SET_UP_SESSION)
-        except psycopg.Error:
+        if self._connection is not None:
             self._connection.close()
-            raise
+            self._connection = None
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            try:
+                self._connection = psycopg.connect(self._conninfo, autocommit=True, context=ADAPTERS)
+                self._connection.execute(SET_UP_SESSION)
+            except psycopg.Error as error:
+                self.close()
+                raise DatabaseLost(one_line(error)) from error
         return self._connection
 
 
@@ -315,6 +198,13 @@ class TimeLoader(Loader):
 ADAPTERS = AdaptersMap(psycopg.adapters)
 ADAPTERS.register_loader("timestamptz", TimeLoader)
 ADAPTERS.register_loader("uuid", TextLoader)
+
+
+class ByConnectionString(PostgresqlDatabase):
+    """Peewee's view of a database, which it would take for a name."""
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.database, autocommit=True)
 
 
 class SchemaVersion(Model):
@@ -371,11 +261,6 @@ def _create_schema(database: PostgresqlDatabase) -> None:
     # Last: nobody sees columns without a privilege.
     if lacking := missing_parts(database):
         raise CannotOpenDatabase(f"it lacks {', '.join(lacking)}")
-
-
-def _sqlstate(error: Exception) -> str | None:
-    """Return PostgreSQL's code of an error that may have come through Peewee."""
-    return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
 def one_line(error: Exception) -> str:

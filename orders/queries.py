@@ -1,98 +1,115 @@
 """The service's queries, written in Peewee and compiled once.
 
-Building a query costs Peewee about twenty times what SQLite takes to run it, so each is turned into SQL when the
-database is opened and executed with bound values from then on.
+Each is for a set of orders or executors, whose ids are bound as a list. Building a query costs Peewee about twenty
+times what SQLite takes to run it, so each is turned into SQL when the program starts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from peewee import SQL, Database, Node, Value, fn
+from peewee import SQL, Database, Field, Node, Select, Value, fn
 
 from orders.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
 
-
-class Placeholder(str):
-    """The name of a value that is bound when the query is executed."""
-
-    __slots__ = ()
+Statement = tuple[str, list[Any]]
+Rows = list[tuple[Any, ...]]
 
 
-def placeholder(name: str) -> Value:
-    """Return the place in a query of the value called `name`."""
-    return Value(Placeholder(name), converter=False)
+@dataclass(frozen=True)
+class Placeholder:
+    """A value that is bound when a query is executed: its name, and what makes of it what the driver takes."""
+
+    name: str
+    encode: Callable[[Any], Any] = lambda value: value
 
 
-class CompiledQuery:
+def placeholder(*arguments: Any) -> Value:
+    """Return the place of a value in a query; the arguments are those of Placeholder."""
+    return Value(Placeholder(*arguments), converter=False)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What is written differently for one kind of database."""
+
+    database: Database
+    begin: str
+    # That a column is in the list called so.
+    one_of: Callable[[Field, str], Node]
+    # The later of two times.
+    later_of: Callable[[Node, Node], Node]
+    # What the list of new orders is selected from, and its columns.
+    new_orders: tuple[Node, list[Node]]
+
+
+class Query:
     """A Peewee query as the SQL of one kind of database."""
 
     def __init__(self, database: Database, query: Node) -> None:
-        self._database = database
         self._sql, self._values = database.get_sql_context().sql(query).query()
 
-    def execute(self, **parameters: object) -> Any:
-        """Execute the query on the database's connection; return the driver's cursor."""
-        values = [parameters[value] if type(value) is Placeholder else value for value in self._values]
-        return self._database.execute_sql(self._sql, values)
+    def __call__(self, **parameters: Any) -> Statement | None:
+        """Return the query with its values, or None if a list is empty, since it would find nothing."""
+        if [] in parameters.values():
+            return None
+        return self._sql, [
+            value.encode(parameters[value.name]) if isinstance(value, Placeholder) else value for value in self._values
+        ]
 
 
-KNOWN_ORDER = (
-    AssignedOrder.select(SQL("1"))
-    .where(AssignedOrder.order_id == placeholder("order_id"))
-)  # fmt: skip
+class Queries:
+    """The queries as the SQL of one kind of database."""
 
-ACTIVE_ORDER = (
-    AssignedOrder.select(SQL("1"))
-    .where(AssignedOrder.order_id == placeholder("order_id"))
-    .where(ACTIVE)
-)  # fmt: skip
+    def __init__(self, dialect: Dialect) -> None:
+        def compiled(query: Node) -> Query:
+            return Query(dialect.database, query)
 
-ACTIVE_ORDER_OF_EXECUTOR = (
-    AssignedOrder.select()
-    .where(AssignedOrder.executor_id == placeholder("executor_id"))
-    .where(ACTIVE)
-)  # fmt: skip
+        source, columns = dialect.new_orders
+        is_one_of_orders = dialect.one_of(AssignedOrder.order_id, "order_ids")
+        is_of_executors = dialect.one_of(AssignedOrder.executor_id, "executor_ids")
+        self._compiled = compiled
+        self.begin: Statement = (dialect.begin, [])
+        self.commit: Statement = ("COMMIT", [])
+        self.active_orders = compiled(AssignedOrder.select().where(is_of_executors).where(ACTIVE))
+        self.known_orders = compiled(AssignedOrder.select(AssignedOrder.order_id).where(is_one_of_orders))
+        self.cancel_orders = compiled(
+            AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.CANCELLED.value})
+            .where(is_one_of_orders)
+            .where(ACTIVE)
+            .returning(AssignedOrder.order_id)
+        )
+        # A clock that was set back must not make an order acquired before it was assigned.
+        acquire_time = dialect.later_of(placeholder("now"), AssignedOrder.assign_time)
+        self.acquire_orders = compiled(
+            AssignedOrder.update(execution_status=ExecutionStatus.ACQUIRED.value, acquire_time=acquire_time)
+            .where(is_one_of_orders)
+            .where(AssignedOrder.execution_status == ExecutionStatus.ASSIGNED.value)
+            .returning(AssignedOrder)
+        )
+        self.complete_orders = compiled(
+            AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.COMPLETED.value})
+            .where(is_of_executors)
+            .where(ACTIVE)
+        )
+        self.insert_orders = compiled(
+            AssignedOrder.insert_from(
+                Select([source], columns),
+                fields=[getattr(AssignedOrder, column) for column in COLUMNS],
+            )
+        )
+        self.delete_orders = compiled(AssignedOrder.delete())
 
-INSERT_ORDER = AssignedOrder.insert({getattr(AssignedOrder, column): placeholder(column) for column in COLUMNS})
+    def newest_orders(self, filters: Mapping[str, str], limit: int) -> Statement | None:
+        """Return the query of the newest orders, first of all, with the number of all of them as a last column.
 
-COMPLETE_ACTIVE_ORDER_OF_EXECUTOR = (
-    AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.COMPLETED.value})
-    .where(AssignedOrder.executor_id == placeholder("executor_id"))
-    .where(ACTIVE)
-)  # fmt: skip
-
-ACQUIRE_ORDER = (
-    AssignedOrder.update(
-        {
-            AssignedOrder.execution_status: ExecutionStatus.ACQUIRED.value,
-            AssignedOrder.acquire_time: placeholder("acquire_time"),
-        }
-    )
-    .where(AssignedOrder.order_id == placeholder("order_id"))
-    .where(AssignedOrder.execution_status == ExecutionStatus.ASSIGNED.value)
-)  # fmt: skip
-
-CANCEL_ACTIVE_ORDER = (
-    AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.CANCELLED.value})
-    .where(AssignedOrder.order_id == placeholder("order_id"))
-    .where(ACTIVE)
-)  # fmt: skip
-
-ANY_ORDER = AssignedOrder.select(SQL("1")).limit(1)
-
-DELETE_ORDERS = AssignedOrder.delete()
-
-
-def newest_orders(filters: Mapping[str, str], limit: int) -> Node:
-    """Return the query of the newest orders, first of all, with the number of all of them as a last column.
-
-    `filters` has the value of each column that is asked for.
-    """
-    query = (
-        AssignedOrder.select(AssignedOrder, fn.COUNT(SQL("*")).over())
-        .order_by(AssignedOrder.assign_time.desc(), AssignedOrder.assigned_order_id.desc())
-        .limit(limit)
-    )
-    for column, value in filters.items():
-        query = query.where(getattr(AssignedOrder, column) == value)
-    return query
+        `filters` has the value of each column that is asked for.
+        """
+        query = (
+            AssignedOrder.select(AssignedOrder, fn.COUNT(SQL("*")).over())
+            .order_by(AssignedOrder.assign_time.desc(), AssignedOrder.assigned_order_id.desc())
+            .limit(limit)
+        )
+        for column, value in filters.items():
+            query = query.where(getattr(AssignedOrder, column) == value)
+        return self._compiled(query)()

@@ -21,14 +21,14 @@ from orders.console import has_colour, welcome
 from orders.contract import Contract, ContractError, contract_path, load_contract
 from orders.controls import Controls
 from orders.cors import Cors
-from orders.database import open_store, prepare
+from orders.database import open_orders, prepare
 from orders.exchange import http_date
-from orders.listeners import BACKLOG, CannotListen, keep_newcomers_out, listen, url_of
+from orders.listeners import BACKLOG, CannotListen, listen, url_of
 from orders.logs import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
+from orders.models import CannotOpenDatabase
 from orders.operations import OPERATIONS
 from orders.responses import BAD_REQUEST
 from orders.settings import Settings
-from orders.store import CannotOpenDatabase
 from orders.workers import WorkerFailed, Workers
 
 logger = logging.getLogger("orders")
@@ -37,7 +37,6 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_RETRY_S = 1.0
-HANDSHAKE_S = 0.05
 QUIET_BEFORE_CLOSE_S = 0.25
 STOP_TIMEOUT_S = 10.0
 
@@ -132,9 +131,6 @@ class Server:
         the clients are.
         """
         for listener in self._listeners:
-            keep_newcomers_out(listener)
-        await asyncio.sleep(HANDSHAKE_S)
-        for listener in self._listeners:
             self._loop.remove_reader(listener)
             while self._accept(listener):
                 pass
@@ -164,14 +160,14 @@ async def serve(
     with closing(LineWriter(STDERR)) as log:
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
-        store = open_store(settings.database, connections=settings.database_connections)
+        orders = open_orders(settings.database, connections=settings.database_connections)
         cors = Cors(settings.cors_origins) if settings.cors_origins else None
-        controls = Controls(contract, store, cors) if settings.controls else None
+        controls = Controls(contract, orders, cors) if settings.controls else None
         if controls and not settings.database.in_memory:
             logger.warning("the test controls are on: a reset deletes all orders of the database")
         try:
             server = Server(
-                make_app(contract, store, access_log, cors=cors, controls=controls),
+                make_app(contract, orders, access_log, cors=cors, controls=controls),
                 listeners,
                 idle_timeout_s=settings.idle_timeout,
                 # Tornado would take all connections that wait. Workers take turns, and so share a burst out.
@@ -183,7 +179,7 @@ async def serve(
                 controls.close()
             await server.stop()
         finally:
-            await store.close()
+            await orders.close()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         # The loop would leave the signals to kill the process, which a second one should not.
         loop.remove_signal_handler(signal_number)

@@ -22,7 +22,7 @@ from orders.controls import ControlError, Controls, Fault, Outcome, RecordedRequ
 from orders.cors import Cors
 from orders.listeners import CannotListen, listen, url_of
 from orders.server import Server
-from orders.sqlite import MemoryStore
+from orders.sqlite import MEMORY, open_orders
 
 __all__ = [
     "CannotListen",
@@ -210,19 +210,19 @@ class ReferenceServer:
 
     async def _serve(self, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
         contract = load_contract(contract_path())
-        store = MemoryStore()
+        orders = open_orders(MEMORY)
         try:
             self._loop = asyncio.get_running_loop()
             self._stopping = asyncio.Event()
-            self._controls = Controls(contract, store, self._cors)
-            app = make_app(contract, store, cors=self._cors, controls=self._controls)
+            self._controls = Controls(contract, orders, self._cors)
+            app = make_app(contract, orders, cors=self._cors, controls=self._controls)
             server = Server(app, listeners, idle_timeout_s=IDLE_TIMEOUT_S)
             on_ready()
             await self._stopping.wait()
             self._controls.close()
             await server.stop(QUIET_BEFORE_CLOSE_S)
         finally:
-            await store.close()
+            await orders.close()
 
     def _is_running(self) -> bool:
         # The thread is not alive in a process that was forked from the server's.

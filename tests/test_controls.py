@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -23,14 +23,13 @@ from tornado.httputil import HTTPHeaders
 from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
 from harness.server import ServerProcess, execute, wait_until
 from orders import controls as controls_module
-from orders.book import rfc3339
 from orders.contract import Contract
 from orders.controls import Controls, Fault, Kind, Outcome, RecordedRequest, When
-from orders.exchange import Request
-from orders.jobs import Job
+from orders.exchange import Handler, Request
+from orders.lifecycle import rfc3339
 from orders.models import COLUMNS, ExecutionStatus
 from orders.responses import Response, message_response
-from orders.sqlite import MemoryStore
+from orders.sqlite import MEMORY, open_orders
 
 OPERATIONS = ["assign_order", "acquire_order", "cancel_order"]
 CANNOT_TELL = message_response(500, "Unknown error")
@@ -617,29 +616,32 @@ def holding_writes(database: Path) -> Iterator[None]:
 
 def test_a_reset_waits_for_every_request(contract: Contract) -> None:
     """Of several that are under way, the reset waits for the last one, also if another one ends in an error."""
-    jobs = [Job[Response](lambda _: CANNOT_TELL) for _ in range(3)]
-    waiting = iter(jobs)
     request = Request("GET", "/order/acquire", "executor_id=1", HTTPHeaders(), b"", lambda: False)
 
     async def scenario() -> None:
-        store = MemoryStore()
-        controls = Controls(contract, store)
+        orders = open_orders(MEMORY)
+        controls = Controls(contract, orders)
+        loop = asyncio.get_running_loop()
+        replies: list[asyncio.Future[Response]] = [loop.create_future() for _ in range(3)]
+        waiting = iter(replies)
         handler = controls.around(lambda request: next(waiting), ())
-        answers = [handler(request) for _ in jobs]
+        answers = [asyncio.ensure_future(handler(request)) for _ in replies]
         await turns()
         reset = asyncio.create_task(controls.reset())
-        jobs[0].result = jobs[2].result = CANNOT_TELL
-        jobs[1].error = ZeroDivisionError()
-        for job in jobs:
+        outcomes: list[Response | Exception] = [CANNOT_TELL, ZeroDivisionError(), CANNOT_TELL]
+        for reply, outcome in zip(replies, outcomes, strict=True):
             await turns()
             assert not reset.done()
-            job.resolve()
+            if isinstance(outcome, Response):
+                reply.set_result(outcome)
+            else:
+                reply.set_exception(outcome)
         await reset
         assert controls.requests() == []
         for answer in answers:
             with suppress(ZeroDivisionError):
-                assert isinstance(answer, Job) and answer.outcome() is CANNOT_TELL
-        await store.close()
+                assert await answer is CANNOT_TELL
+        await orders.close()
 
     async def turns() -> None:
         for _ in range(20):
@@ -778,11 +780,13 @@ def test_the_definition_is_served(controls: ControlledClient) -> None:
 
 def test_definition_and_code_agree(contract: Contract) -> None:
     """Paths, methods, parameters, fields, their values and limits are the same in `controls.yaml` and in the code."""
-    store = MemoryStore()
-    try:
-        routes = Controls(contract, store).routes
-    finally:
-        store._database.close()
+
+    async def routes_of_controls() -> Mapping[str, Mapping[str, Handler]]:
+        orders = open_orders(MEMORY)
+        await orders.close()
+        return Controls(contract, orders).routes
+
+    routes = asyncio.run(routes_of_controls())
     paths = document()["paths"]
     assert {path: set(methods) for path, methods in routes.items()} == {
         path: {method.upper() for method in methods} for path, methods in paths.items()

@@ -9,25 +9,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import psycopg
 import pytest
-from peewee import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, Client, message
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute, run_orders
-from orders import postgresql as store_module
-from orders.book import OrderBook
-from orders.database import DatabaseURL, prepare
-from orders.models import COLUMNS, SCHEMA_VERSION
-from orders.postgresql import BoundedDatabase, Session, parse
-from orders.store import CannotOpenDatabase
+from orders.database import DatabaseURL, open_orders, prepare
+from orders.lifecycle import Orders
+from orders.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase
+from orders.postgresql import Session, parse
 
 BOUND_S = 15
 START_S = 60
@@ -53,20 +50,33 @@ def own_postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
-@contextmanager
-def session(url: str) -> Iterator[Callable[[Callable[[OrderBook], Any]], Any]]:
-    """Give a function that runs a call as a thread of the store does."""
-    opened = Session(DatabaseURL.parse(url).address)
+Ask = Callable[[Orders], Awaitable[Any]]
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Orders]:
+    """Open a database, as a server does."""
+    orders = open_orders(DatabaseURL.parse(url), connections=2)
     try:
-        yield lambda call: opened.run(call, time.monotonic() + store_module.ANSWER_TIMEOUT_S)
+        yield orders
     finally:
-        opened.close()
+        await orders.close()
+
+
+def ask(url: str, call: Ask) -> Any:
+    """Open a database for one call; return its result."""
+
+    async def run() -> Any:
+        async with opened(url) as orders:
+            return await call(orders)
+
+    return asyncio.run(run())
 
 
 class InTheMeantime:
     """A call that is under way on a thread, held up by another session."""
 
-    def __init__(self, url: str, call: Callable[[OrderBook], Any]) -> None:
+    def __init__(self, url: str, call: Ask) -> None:
         """Start the call and wait until it waits for a lock."""
         self._outcome: Any = None
         self._url = url
@@ -83,8 +93,7 @@ class InTheMeantime:
 
     def _run(self) -> None:
         try:
-            with session(self._url) as run:
-                self._outcome = run(self._call)
+            self._outcome = ask(self._url, self._call)
         except Exception as error:
             self._outcome = error
 
@@ -266,15 +275,13 @@ def test_commits_wait_for_the_disk_whatever_the_settings_are(
 ) -> None:
     """A commit that would not wait for the disk is made to (D13); the other settings are left, and times are UTC."""
     url = f"{prepared}?options={options.replace(' ', '%20').replace('=', '%3D')}"
-    database = BoundedDatabase(DatabaseURL.parse(url).address)
-    database.use_until(time.monotonic() + BOUND_S)
+    session = Session(DatabaseURL.parse(url).address)
     query = "SELECT current_setting('synchronous_commit'), current_setting('statement_timeout')"
-    assert database.execute_sql(query).fetchone() == expected  # type: ignore[no-untyped-call]
-    book = OrderBook(database)
-    book.assign("order", "executor", "zone")
-    profile = book.acquire("executor")
-    database.close()
-    assert profile is not None
+    with session.turn():
+        assert session.trip((query, [])) == [[expected]]
+    session.close()
+    ask(url, lambda orders: orders.assign("order", "executor", "zone"))
+    profile = ask(url, lambda orders: orders.acquire("executor"))
     ((stored,),) = execute(
         prepared,
         "SELECT to_char(assign_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM assigned_order",
@@ -289,10 +296,9 @@ def test_an_assign_of_an_order_that_another_session_has_just_assigned(
     prepared: str, other: psycopg.Connection[Any]
 ) -> None:
     """The loser of a race for an order finds it known, and has changed nothing (D3, D12)."""
-    with session(prepared) as run:
-        run(lambda book: book.assign("mine", "executor", "zone"))
+    ask(prepared, lambda orders: orders.assign("mine", "executor", "zone"))
     insert(other, "order", "winner")
-    call = InTheMeantime(prepared, lambda book: book.assign("order", "executor", "zone"))
+    call = InTheMeantime(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     other.commit()
     assert call.outcome() is False
     assert status_of(prepared, "mine") == "assigned"
@@ -303,7 +309,7 @@ def test_an_assign_to_an_executor_to_whom_another_session_has_just_assigned(
 ) -> None:
     """Of two assigns to one executor, the later one completes the earlier one's order (D2, D12)."""
     insert(other, "earlier", "executor")
-    call = InTheMeantime(prepared, lambda book: book.assign("later", "executor", "zone"))
+    call = InTheMeantime(prepared, lambda orders: orders.assign("later", "executor", "zone"))
     other.commit()
     assert call.outcome() is True
     assert (status_of(prepared, "earlier"), status_of(prepared, "later")) == ("completed", "assigned")
@@ -312,10 +318,9 @@ def test_an_assign_to_an_executor_to_whom_another_session_has_just_assigned(
 @pytest.mark.parametrize("status", ["cancelled", "completed"])
 def test_an_acquire_of_an_order_that_ends_meanwhile(prepared: str, other: psycopg.Connection[Any], status: str) -> None:
     """An order that another session ends between the read and the write does not become active again (D5)."""
-    with session(prepared) as run:
-        run(lambda book: book.assign("order", "executor", "zone"))
+    ask(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     other.execute(f"UPDATE assigned_order SET execution_status = '{status}'".encode())
-    call = InTheMeantime(prepared, lambda book: book.acquire("executor"))
+    call = InTheMeantime(prepared, lambda orders: orders.acquire("executor"))
     other.commit()
     assert call.outcome() is None
     assert status_of(prepared, "order") == status
@@ -323,31 +328,28 @@ def test_an_acquire_of_an_order_that_ends_meanwhile(prepared: str, other: psycop
 
 def test_two_acquires_at_once_have_one_acquire_time(prepared: str, other: psycopg.Connection[Any]) -> None:
     """The second of two first acquires returns the time of the first (D4, D12)."""
-    with session(prepared) as run:
-        run(lambda book: book.assign("order", "executor", "zone"))
+    ask(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     other.execute("UPDATE assigned_order SET execution_status = 'acquired', acquire_time = '2030-01-02T03:04:05.6Z'")
-    call = InTheMeantime(prepared, lambda book: book.acquire("executor"))
+    call = InTheMeantime(prepared, lambda orders: orders.acquire("executor"))
     other.commit()
     assert call.outcome()["acquire_time"] == "2030-01-02T03:04:05.600000Z"
 
 
 def test_a_cancel_of_an_order_that_is_cancelled_meanwhile(prepared: str, other: psycopg.Connection[Any]) -> None:
     """Of two cancels at once, the second is told that there was nothing to cancel (D12)."""
-    with session(prepared) as run:
-        run(lambda book: book.assign("order", "executor", "zone"))
+    ask(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     other.execute("UPDATE assigned_order SET execution_status = 'cancelled'")
-    call = InTheMeantime(prepared, lambda book: book.cancel("order"))
+    call = InTheMeantime(prepared, lambda orders: orders.cancel("order"))
     other.commit()
     assert call.outcome() is False
 
 
 def test_a_deadlock_is_survived(prepared: str, other: psycopg.Connection[Any]) -> None:
     """The victim of a deadlock is run again, and its client hears nothing of it (D12)."""
-    with session(prepared) as run:
-        run(lambda book: book.assign("held", "executor", "zone"))
+    ask(prepared, lambda orders: orders.assign("held", "executor", "zone"))
     insert(other, "order", "winner")
     url = f"{prepared}?options=-c%20deadlock_timeout%3D100ms"
-    call = InTheMeantime(url, lambda book: book.assign("order", "executor", "zone"))
+    call = InTheMeantime(url, lambda orders: orders.assign("order", "executor", "zone"))
     # The call holds the row of "held" and waits for "order"; this waits for the row of "held".
     other.execute("UPDATE assigned_order SET zone_id = 'other' WHERE order_id = 'held'")
     other.commit()
@@ -361,11 +363,10 @@ def test_a_deadlock_is_survived(prepared: str, other: psycopg.Connection[Any]) -
 
 def test_a_serialization_failure_is_survived(prepared: str, other: psycopg.Connection[Any]) -> None:
     """Under a stricter isolation level, the transaction that has to give way is run again (D12)."""
-    with session(prepared) as run:
-        run(lambda book: book.assign("order", "executor", "zone"))
+    ask(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     other.execute("UPDATE assigned_order SET zone_id = 'other'")
     url = f"{prepared}?options=-c%20default_transaction_isolation%3Dserializable"
-    call = InTheMeantime(url, lambda book: book.cancel("order"))
+    call = InTheMeantime(url, lambda orders: orders.cancel("order"))
     other.commit()
     assert call.outcome() is True
     assert status_of(prepared, "order") == "cancelled"
@@ -375,13 +376,32 @@ def test_a_lock_that_is_never_released_costs_a_bounded_time(
     prepared: str, other: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that cannot get its lock fails in the end, and holds nothing itself afterwards."""
-    monkeypatch.setattr(store_module, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("orders.sets.ANSWER_TIMEOUT_S", 1.0)
     insert(other, "order", "winner")
-    call = InTheMeantime(prepared, lambda book: book.assign("order", "executor", "zone"))
-    assert isinstance(call.outcome(), Exception)
+    call = InTheMeantime(prepared, lambda orders: orders.assign("order", "executor", "zone"))
+    assert isinstance(call.outcome(), TimeoutError)
     other.rollback()
-    with session(prepared) as run:
-        assert run(lambda book: book.assign("order", "executor", "zone")) is True
+    assert ask(prepared, lambda orders: orders.assign("order", "executor", "zone")) is True
+
+
+def test_a_lock_that_is_never_released_does_not_hold_up_the_others(
+    prepared: str, other: psycopg.Connection[Any]
+) -> None:
+    """Calls that came with the one that cannot get its lock are answered, and so are those that come later (D12)."""
+    insert(other, "order", "winner")
+
+    async def scenario() -> None:
+        async with opened(prepared) as orders:
+            held = asyncio.create_task(orders.assign("order", "executor", "zone"))
+            neighbours = [orders.assign(f"order-{n}", f"executor-{n}", "zone") for n in range(20)]
+            assert await asyncio.gather(*neighbours) == [True] * 20
+            assert not held.done()
+            for n in range(3):
+                assert await orders.cancel(f"order-{n}") is True
+            other.rollback()
+            assert await held is True
+
+    asyncio.run(scenario())
 
 
 # Connections
@@ -432,30 +452,33 @@ def test_hosts_that_are_gone_do_not_keep_the_service_from_the_one_that_is_there(
         address = prepared.split("@")[1]
         hosts = ",".join([*(f"127.0.0.1:{port}" for port in gone), address.partition("/")[0]])
         url = f"postgresql://orders@{hosts}/{address.partition('/')[2]}?connect_timeout=2"
-        run = stack.enter_context(session(url))
-        with pytest.raises(TimeoutError):
-            run(lambda book: book.assign("order", "executor", "zone"))
-        assert run(lambda book: book.assign("order", "executor", "zone")) is True
+
+        async def scenario() -> None:
+            async with opened(url) as orders:
+                with pytest.raises(TimeoutError):
+                    await orders.assign("order", "executor", "zone")
+                assert await orders.assign("order", "executor", "zone") is True
+
+        asyncio.run(scenario())
 
 
 def test_a_thread_is_not_lost_to_a_database_that_hangs(
     own_postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that gets no answer ends by itself, and its session is fit for the next one."""
+    """A call that gets no answer ends by itself, and when the database goes on, so does the service."""
     prepare(DatabaseURL.parse(own_postgresql.url))
-    with session(own_postgresql.url) as run:
-        run(lambda book: book.check())
-        monkeypatch.setattr(store_module, "ANSWER_TIMEOUT_S", 0.5)
-        own_postgresql.signal(signal.SIGSTOP)
-        resume = threading.Timer(BOUND_S, own_postgresql.signal, [signal.SIGCONT])
-        resume.start()
-        with pytest.raises((OperationalError, TimeoutError)):
-            run(lambda book: book.check())
-        assert resume.is_alive(), "it waited for as long as the database hung"
-        resume.cancel()
-        own_postgresql.signal(signal.SIGCONT)
-        monkeypatch.undo()
-        run(lambda book: book.check())
+
+    async def scenario() -> None:
+        async with opened(own_postgresql.url) as orders:
+            await orders.check()
+            own_postgresql.signal(signal.SIGSTOP)
+            with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
+                impatient.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.5)
+                await orders.check()
+            own_postgresql.signal(signal.SIGCONT)
+            await orders.check()
+
+    asyncio.run(scenario())
 
 
 def test_a_stuck_database_does_not_pile_up_requests(own_postgresql: PostgreSQL) -> None:
@@ -544,38 +567,25 @@ def test_commits_that_do_not_end_leave_the_polls_alone(own_postgresql: PostgreSQ
             assert client.http.get("/health").status_code == 200
         assert answers == [500] * 12
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-        assert own_postgresql.execute(waiting) == [(2,)], "half of the connections are for writes"
+        assert own_postgresql.execute(waiting) == [(1,)], "one connection is for writes"
         own_postgresql.execute("ALTER SYSTEM RESET synchronous_standby_names")
         own_postgresql.execute("SELECT pg_reload_conf()")
         deadline = time.monotonic() + BOUND_S
         while client.assign("afterwards", "executor").status_code == 500:
             assert time.monotonic() < deadline, service.log()
         repeats = Counter(message(client.assign(f"order-{n}", f"executor-{n}")) for n in range(12))
-        assert repeats == {ALREADY_EXISTS: 2, CREATED: 10}
-
-
-def test_an_error_in_a_call_is_undone(prepared: str) -> None:
-    """A call that fails after a write has written nothing, and the connection is fit for the next call."""
-
-    def fail(book: OrderBook) -> None:
-        book.assign("order", "executor", "zone")
-        raise RuntimeError("after the write")
-
-    with session(prepared) as run:
-        with pytest.raises(RuntimeError):
-            run(fail)
-        assert run(lambda book: book.cancel("order")) is False
-        assert run(lambda book: book.assign("order", "executor", "zone")) is True
+        # Those that were in the hands of the database; the others were not begun.
+        assert repeats.keys() == {ALREADY_EXISTS, CREATED}, repeats
 
 
 def test_closing_runs_what_was_queued(prepared: str) -> None:
-    """A store that is closed at once still does what it had accepted, and leaves no connection."""
+    """A database that is closed at once still does what it had accepted, and no connection is left."""
 
     async def submit() -> None:
-        store = store_module.PostgresqlStore(DatabaseURL.parse(prepared).address, 3)
-        for n in range(30):
-            store.run(lambda book, n=n: book.assign(f"order-{n}", f"executor-{n}", "zone"))  # type: ignore[misc]
-        await store.close()
+        async with opened(prepared) as orders:
+            calls = [asyncio.create_task(orders.assign(f"order-{n}", f"executor-{n}", "zone")) for n in range(30)]
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*calls) == [True] * 30
 
     asyncio.run(submit())
     assert execute(prepared, "SELECT count(*) FROM assigned_order") == [(30,)]

@@ -1,0 +1,162 @@
+"""What the service does: the rules D1 to D6, for sets of calls.
+
+Who calls `Orders` waits for their own result. Calls that arrive while the database is busy go to it together
+(`orders.sets`): `read` and `write` answer a whole set at once. They are the same for every kind of database.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from orders.models import COLUMNS, ExecutionStatus
+from orders.queries import Queries, Rows
+from orders.sets import Call, Session, Sets
+
+Profile = dict[str, str]
+Row = dict[str, str | None]
+
+
+class Orders:
+    """The orders in a database."""
+
+    def __init__(self, queries: Queries, reads: Sets, writes: Sets) -> None:
+        """Have `reads` answered by the function `read`, and `writes` by `write`."""
+        self._queries = queries
+        self._reads = reads
+        self._writes = writes
+
+    async def assign(self, order_id: str, executor_id: str, zone_id: str) -> bool:
+        """Register an order and complete the executor's active one (D2).
+
+        Return False, having changed nothing, if `order_id` is known already (D3).
+        """
+        is_new: bool = await self._writes.result(Call("assign", order_id, executor_id, zone_id))
+        return is_new
+
+    async def acquire(self, executor_id: str) -> Profile | None:
+        """Return the executor's active order as an `order_profile`, or None if there is none.
+
+        The first acquire of an order makes it acquired; every later one returns the same profile and writes
+        nothing (D4).
+        """
+        while True:
+            order = await self._reads.result(Call("poll", executor_id=executor_id))
+            if order is not None and order["execution_status"] == ExecutionStatus.ASSIGNED:
+                order = await self._writes.result(Call("acquire", order["order_id"]))
+                if order is None:
+                    continue  # Somebody has acquired, cancelled or completed it since it was read.
+            profile: Profile | None = order
+            return profile
+
+    async def cancel(self, order_id: str) -> bool:
+        """Cancel an active order (D5); return False, having changed nothing, if there is no such order."""
+        was_active: bool = await self._writes.result(Call("cancel", order_id))
+        return was_active
+
+    async def check(self) -> None:
+        """Read from the database, to see that it answers."""
+        await self._reads.result(Call("poll"))
+
+    async def orders(self, filters: Mapping[str, str], limit: int) -> tuple[int, list[Row]]:
+        """Return how many orders there are, and the `limit` newest of them as rows, the oldest first.
+
+        `filters` has the value of each column that is asked for.
+        """
+        statement = self._queries.newest_orders(filters, limit)
+        rows: Rows = await self._reads.result(Call("statement", statement=statement))
+        count: int = rows[0][-1] if rows else 0
+        return count, [dict(zip(COLUMNS, row, strict=False)) for row in reversed(rows)]
+
+    async def delete_orders(self) -> None:
+        """Forget all orders, active or not."""
+        await self._writes.result(Call("statement", statement=self._queries.delete_orders()))
+
+    async def close(self) -> None:
+        """Answer the calls that wait, and close the database."""
+        await asyncio.gather(self._reads.close(), self._writes.close())
+
+
+def read(session: Session, calls: list[Call]) -> list[Any]:
+    """Return the results of a set of calls that only look, in their order."""
+    active, *others = session.trip(
+        session.queries.active_orders(executor_ids=[call.executor_id for call in calls if call.kind == "poll"]),
+        *(call.statement for call in calls if call.kind == "statement"),
+    )
+    orders = _by("executor_id", active)
+    results = iter(others)
+    return [orders.get(call.executor_id) if call.kind == "poll" else next(results) for call in calls]
+
+
+def write(session: Session, calls: list[Call]) -> list[Any]:
+    """Run a set of calls that change orders as one transaction; return their results, in their order.
+
+    It takes two trips to the database. The statements have a fixed order, so the set does what its calls would do one
+    by one: first the cancels, then the acquires, then the assigns. On PostgreSQL, other processes write at the same
+    time, so each statement has a condition of its own. `known` alone is relied on after it was read: if somebody
+    assigns one of the orders in between, the unique index refuses the whole set.
+    """
+    queries, now = session.queries, utc_now()
+
+    def ids(kind: str) -> list[str]:
+        return [call.order_id for call in calls if call.kind == kind]
+
+    _, cancelled, acquired, known, *_ = session.trip(
+        queries.begin,
+        queries.cancel_orders(order_ids=ids("cancel")),
+        queries.acquire_orders(order_ids=ids("acquire"), now=now),
+        queries.known_orders(order_ids=ids("assign")),
+        *(call.statement for call in calls if call.kind == "statement"),
+    )
+    acquired_orders = _by("order_id", acquired)
+    cancelled_ids, known_ids = ({order_id for (order_id,) in rows} for rows in (cancelled, known))
+    new = [call for call in calls if call.kind == "assign" and call.order_id not in known_ids]
+    session.trip(
+        queries.complete_orders(executor_ids=[call.executor_id for call in new]),
+        queries.insert_orders(rows=[_new_order(call, now) for call in new]),
+        queries.commit,
+    )
+
+    def result(call: Call) -> Any:
+        match call.kind:
+            case "assign":
+                return call.order_id not in known_ids
+            case "acquire":
+                return acquired_orders.get(call.order_id)
+            case "cancel":
+                return call.order_id in cancelled_ids
+
+    return [result(call) for call in calls]
+
+
+def _by(column: str, rows: Rows) -> dict[Any, Row]:
+    orders: list[Row] = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    return {order[column]: order for order in orders}
+
+
+def _new_order(call: Call, now: str) -> Row:
+    values = (new_id(), call.order_id, call.executor_id, call.zone_id, ExecutionStatus.ASSIGNED.value, now, None)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def new_id() -> str:
+    """Return a new UUID of version 7 (RFC 9562 §5.7).
+
+    It begins with the time, in milliseconds, so that new orders stand together in the index, however many there are.
+    """
+    milliseconds, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    version, variant = 7 << 76, 0b10 << 62
+    return str(UUID(int=milliseconds << 80 | version | random & ~(0xF << 76 | 0b11 << 62) | variant))
+
+
+def utc_now() -> str:
+    """Return the time as `order_profile` has it."""
+    return rfc3339(datetime.now(UTC))
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time as RFC 3339 text in UTC, always with microseconds, so that texts sort as times do."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,0 +1,299 @@
+"""Sets of calls: what goes together, what a call that fails costs the others, and processes whose sets overlap."""
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import pytest
+
+from harness.server import execute
+from orders import sqlite
+from orders.database import DatabaseURL, open_orders, prepare
+from orders.lifecycle import Orders
+from orders.queries import Queries, Rows, Statement
+from orders.sets import MAX_SET, Call, Collision, DatabaseLost, Session, Sets, next_set
+
+# For a minute of it: ORDERS_TEST_ROUNDS=3000.
+ROUNDS = int(os.environ.get("ORDERS_TEST_ROUNDS", "60"))
+
+
+class Recorder:
+    """Records its sets, and answers each call with its order, or fails as it is told to."""
+
+    queries = Queries(sqlite.DIALECT)
+
+    def __init__(self) -> None:
+        self.sets: list[list[str]] = []
+        self.may_go_on = threading.Event()
+        self.fault: Callable[[list[str]], Exception | None] = lambda order_ids: None
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait until it may go on."""
+        self.may_go_on.wait(20)
+        return nullcontext()
+
+    def trip(self, *statements: Statement | None) -> list[Rows]:
+        """Do nothing."""
+        return []
+
+    def work(self, session: Session, calls: list[Call]) -> list[Any]:
+        """Answer a set."""
+        order_ids = [call.order_id for call in calls]
+        self.sets.append(order_ids)
+        if error := self.fault(order_ids):
+            raise error
+        return order_ids
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def with_recorder(scenario: Callable[[Recorder, Sets], Awaitable[None]]) -> None:
+    """Run a scenario with a recorder, which may go on when the scenario says so, or at its end."""
+
+    async def run() -> None:
+        recorder = Recorder()
+        sets = Sets(recorder.work, recorder)
+        try:
+            await scenario(recorder, sets)
+        finally:
+            recorder.may_go_on.set()
+            await sets.close()
+
+    asyncio.run(run())
+
+
+def test_no_two_calls_of_a_set_have_an_order_or_an_executor_in_common() -> None:
+    """What touches the order or the executor of a call before it waits for the next set, and is the first there."""
+    first, same_executor = Call("assign", "1", "a", "zone"), Call("assign", "2", "a", "zone")
+    same_order, other, cancel = Call("assign", "1", "b", "zone"), Call("assign", "3", "c", "zone"), Call("cancel", "3")
+    acquire, cancel_other = Call("acquire", "1"), Call("cancel", "a")
+    waiting = deque([first, same_executor, same_order, other, cancel, acquire, cancel_other])
+    assert next_set(waiting) == [cancel_other, first, other]
+    assert next_set(waiting) == [cancel, same_executor, same_order]
+    assert next_set(waiting) == [acquire]
+    assert next_set(waiting) == []
+
+
+def test_polls_of_one_executor_go_together() -> None:
+    """What only looks has nothing to wait for."""
+    polls = [Call("poll", executor_id="a") for _ in range(3)]
+    assert next_set(deque(polls)) == polls
+
+
+def test_a_set_has_a_largest_size() -> None:
+    """What is too much for one set makes the next one, in the order in which it came."""
+    calls = [Call("cancel", f"{number:03}") for number in range(MAX_SET + 1)]
+    waiting = deque(calls)
+    assert [next_set(waiting), next_set(waiting)] == [calls[:-1], calls[-1:]]
+
+
+def test_calls_gather_while_the_database_is_busy() -> None:
+    """What comes while a set is under way goes as the next one."""
+
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        calls = [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5)]
+        await asyncio.sleep(0.1)
+        calls += [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5, 10)]
+        await asyncio.sleep(0.1)
+        recorder.may_go_on.set()
+        assert await asyncio.gather(*calls) == [str(number) for number in range(10)]
+        assert len(recorder.sets) <= 2
+
+    with_recorder(scenario)
+
+
+def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was told that the database did not answer does not find the order changed later."""
+    monkeypatch.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.2)
+
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        with pytest.raises(TimeoutError, match="has not answered within"):
+            await sets.result(Call("cancel", "late"))
+        recorder.may_go_on.set()
+        assert await sets.result(Call("cancel", "in time")) == "in time"
+        assert recorder.sets == [["in time"]]
+
+    with_recorder(scenario)
+
+
+def test_a_call_that_collides_is_tried_again_alone() -> None:
+    """The others are answered at once, and have not to wait for it again (D12)."""
+
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        collisions = iter(range(5))
+        recorder.fault = lambda ids: Collision() if "held" in ids and next(collisions, None) is not None else None
+        calls = [sets.result(Call("cancel", str(number))) for number in range(3)]
+        recorder.may_go_on.set()
+        outcomes = await asyncio.gather(*calls, sets.result(Call("cancel", "held")))
+        assert outcomes[-1] == "held"
+        assert recorder.sets[-1] == recorder.sets[-2] == ["held"]
+
+    with_recorder(scenario)
+
+
+def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
+    """If the connection breaks during the commit, all calls of the set fail, and none of them is run twice."""
+
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        recorder.fault = lambda ids: DatabaseLost()
+        calls = [sets.result(Call("cancel", str(number))) for number in range(5)]
+        recorder.may_go_on.set()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(outcome, DatabaseLost) for outcome in outcomes), outcomes
+        assert sum(map(len, recorder.sets)) == 5
+
+    with_recorder(scenario)
+
+
+def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the database hangs, calls are refused at once when too many wait already."""
+    monkeypatch.setattr("orders.sets.MAX_WAITING", 3)
+
+    async def scenario(recorder: Recorder, sets: Sets) -> None:
+        calls = []
+        for number in range(10):
+            calls.append(asyncio.create_task(sets.result(Call("cancel", str(number)))))
+            await asyncio.sleep(0.01)
+        refused = [call for call in calls if call.done()]
+        assert refused and all("too many calls" in str(call.exception()) for call in refused)
+        recorder.may_go_on.set()
+        await asyncio.gather(*(call for call in calls if call not in refused))
+
+    with_recorder(scenario)
+
+
+def opened(url: str, scenario: Callable[[Orders], Awaitable[None]]) -> None:
+    """Run a scenario with an open database."""
+
+    async def run() -> None:
+        orders = open_orders(DatabaseURL.parse(url), connections=2)
+        try:
+            await scenario(orders)
+        finally:
+            await orders.close()
+
+    prepare(DatabaseURL.parse(url))
+    asyncio.run(run())
+
+
+def poison(url: str) -> None:
+    """Have the database refuse the order `bad`, at the last moment."""
+    if url.startswith("sqlite:"):
+        execute(
+            url,
+            "CREATE TRIGGER fault BEFORE INSERT ON assigned_order WHEN NEW.order_id = 'bad'"
+            " BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
+        )
+    else:
+        execute(url, "ALTER TABLE assigned_order ADD CONSTRAINT poisoned CHECK (order_id <> 'bad')")
+
+
+def test_a_poisoned_call_does_not_spoil_its_set(any_database: str) -> None:
+    """Of calls that go together, one that cannot be run fails alone, and leaves nothing behind (D3)."""
+
+    async def scenario(orders: Orders) -> None:
+        await orders.assign("earlier", "executor-bad", "zone")
+        poison(any_database)
+        calls = [
+            *(orders.assign(f"before-{n}", f"executor-before-{n}", "zone") for n in range(10)),
+            orders.assign("bad", "executor-bad", "zone"),
+            *(orders.assign(f"after-{n}", f"executor-after-{n}", "zone") for n in range(10)),
+        ]
+        outcomes: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+        assert "poisoned" in str(outcomes.pop(10))
+        assert outcomes == [True] * 20
+        profile = await orders.acquire("executor-bad")
+        assert profile and profile["order_id"] == "earlier", "half of the assign was kept"
+        assert await orders.cancel("bad") is False
+
+    opened(any_database, scenario)
+
+
+def test_a_set_of_the_largest_size_with_the_longest_ids(any_database: str) -> None:
+    """As many calls as a set may have, each with ids of 255 characters of 4 bytes, all succeed (D7)."""
+    ids = [f"{number:03}".ljust(255, "😀") for number in range(MAX_SET)]
+
+    async def scenario(orders: Orders) -> None:
+        assert await asyncio.gather(*(orders.assign(each, each, each) for each in ids)) == [True] * MAX_SET
+        assert await asyncio.gather(*(orders.assign(each, "other", each) for each in ids)) == [False] * MAX_SET
+        profiles = await asyncio.gather(*map(orders.acquire, ids))
+        assert [(p["order_id"], p["executor_id"], p["zone_id"]) for p in profiles if p] == [(e, e, e) for e in ids]
+        assert await asyncio.gather(*map(orders.acquire, ids)) == profiles
+        assert await asyncio.gather(*map(orders.cancel, ids)) == [True] * MAX_SET
+        assert await asyncio.gather(*map(orders.acquire, ids)) == [None] * MAX_SET
+
+    opened(any_database, scenario)
+
+
+WIDTH = 16
+
+
+def overlap(url: str, number: int, meeting: Barrier, report: Connection) -> None:
+    """Send sets that overlap with another process's in every key; report what they came to, or the error."""
+
+    async def run() -> list[Any]:
+        orders = open_orders(DatabaseURL.parse(url), connections=2)
+        rounds = []
+        for round_number in range(ROUNDS):
+            # The same orders for the same executors, in another order; and the orders of the round before.
+            order_ids = [f"{round_number}-{n}" for n in range(WIDTH)][:: 1 if number else -1]
+            earlier = [f"{round_number - 1}-{n}" for n in range(WIDTH)][:: -1 if number else 1]
+            meeting.wait(60)
+            outcomes: list[Any] = await asyncio.gather(
+                *(
+                    orders.assign(order_id, f"executor-{(n + number) % WIDTH}", "zone")
+                    for n, order_id in enumerate(order_ids)
+                ),
+                *(orders.cancel(order_id) for order_id in earlier),
+                *(orders.acquire(f"executor-{n}") for n in range(WIDTH)),
+            )
+            created = {order_id for order_id, new in zip(order_ids, outcomes[:WIDTH], strict=True) if new}
+            cancelled = {o for o, active in zip(earlier, outcomes[WIDTH : 2 * WIDTH], strict=True) if active}
+            acquired = {profile["order_id"]: profile for profile in outcomes[2 * WIDTH :] if profile}
+            rounds.append((created, cancelled, acquired))
+        await orders.close()
+        return rounds
+
+    try:
+        report.send(asyncio.run(run()))
+    except BaseException as error:
+        meeting.abort()
+        report.send(repr(error))
+
+
+def test_two_processes_whose_sets_overlap_in_every_key(any_database: str) -> None:
+    """Every order is created once and cancelled at most once, and nobody gets an error for having raced (D12)."""
+    prepare(DatabaseURL.parse(any_database))
+    context = multiprocessing.get_context("spawn")
+    meeting = context.Barrier(2)
+    pipes = [context.Pipe(duplex=False) for _ in range(2)]
+    processes = [
+        context.Process(target=overlap, args=(any_database, number, meeting, complain))
+        for number, (_, complain) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    one, other = (reports.recv() if reports.poll(100) else "no answer" for reports, _ in pipes)
+    for process in processes:
+        process.join(30)
+        process.close()
+    for pipe in pipes:
+        for end in pipe:
+            end.close()
+    assert isinstance(one, list) and isinstance(other, list), (one, other)
+    for number, ((created, cancelled, acquired), theirs) in enumerate(zip(one, other, strict=True)):
+        assert not created & theirs[0] and not cancelled & theirs[1], "two have won the same race"
+        assert created | theirs[0] == {f"{number}-{n}" for n in range(WIDTH)}, "nobody has won a race"
+        for order_id in acquired.keys() & theirs[2].keys():
+            assert acquired[order_id] == theirs[2][order_id], "an order was acquired twice"
+    active = "SELECT count(*), count(DISTINCT executor_id) FROM assigned_order"
+    ((rows, executors),) = execute(any_database, f"{active} WHERE execution_status IN ('assigned', 'acquired')")
+    assert rows == executors, "an executor has two active orders"
