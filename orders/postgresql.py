@@ -9,8 +9,11 @@ time is up.
 
 import json
 import logging
+import math
 import os
 import re
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -32,6 +35,7 @@ from orders.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost, Sets
 logger = logging.getLogger("orders")
 
 LOCK_TIMEOUT_MS = 200
+STUCK_S = ANSWER_TIMEOUT_S / 2
 START_TIMEOUT_S = 30
 # "ORDS": the advisory lock under which the tables are created.
 SCHEMA_LOCK = 0x4F524453
@@ -140,6 +144,7 @@ class Session:
         self._conninfo = conninfo
         self._connection: psycopg.Connection[Any] | None = None
         self._is_committing = False
+        self._trip_began = math.inf
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -166,12 +171,27 @@ class Session:
         """Send statements as one message; return the rows of each."""
         connection = self._connected()
         self._is_committing = self.queries.commit in statements
+        self._trip_began = time.monotonic()
         with connection.pipeline():
             cursors = [connection.execute(*statement) if statement else None for statement in statements]
+        self._trip_began = math.inf
         return [cursor.fetchall() if cursor and cursor.description else [] for cursor in cursors]
+
+    def give_up(self) -> None:
+        """Cut the connection if nothing has come back for long: the server may have frozen, and another taken over.
+
+        A commit is waited for however long it takes: the server would go on with it, and each connection given up
+        would take another of the server's.
+        """
+        connection = self._connection
+        if connection and not self._is_committing and time.monotonic() > self._trip_began + STUCK_S:
+            # psycopg is in use on the other thread, which finds its connection cut.
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as cut:
+                cut.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
+        self._trip_began = math.inf
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -77,6 +77,9 @@ class Session(Protocol):
     def trip(self, *statements: Statement | None) -> list[Rows]:
         """Execute statements; return the rows of each."""
 
+    def give_up(self) -> None:
+        """Stop waiting for a database that hangs. Called on the event loop's thread."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -108,7 +111,7 @@ class Sets:
             # Once per turn of the event loop: the requests that have arrived together make one set.
             self._loop.call_soon(self._hand_over)
         self._gathering.append(call)
-        timer = self._loop.call_later(ANSWER_TIMEOUT_S, call.expire)
+        timer = self._loop.call_later(ANSWER_TIMEOUT_S, self._expire, call)
         try:
             return await call.reply
         finally:
@@ -122,6 +125,11 @@ class Sets:
         await asyncio.gather(*(asyncio.to_thread(thread.join, STOP_TIMEOUT_S) for thread in self._threads))
         if not self._threads:
             self._sessions[0].close()
+
+    def _expire(self, call: Call) -> None:
+        call.expire()
+        for session in self._sessions:
+            session.give_up()
 
     def _hand_over(self) -> None:
         gathered, self._gathering = self._gathering, []

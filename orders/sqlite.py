@@ -102,6 +102,9 @@ class Session:
         """
         return [self._connection.execute(*statement).fetchall() if statement else [] for statement in statements]
 
+    def give_up(self) -> None:
+        """Do nothing: the lock is waited for however long another process keeps it."""
+
     def close(self) -> None:
         """Close the connection; the last one of all clears the WAL away."""
         with self._lock or nullcontext():

@@ -51,6 +51,9 @@ class Recorder:
             raise error
         return order_ids
 
+    def give_up(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 
