@@ -225,9 +225,20 @@ def test_goals_are_met_or_missed_or_not_judged() -> None:
     ours, flask, two = series("Orders", [300] * 3), series("Flask", [100] * 3), series("Two", [600] * 3)
     judged = goals(results_of(orders_sqlite=ours, flask=flask, orders_sqlite_2=two))
     assert Goal("mix: throughput ÷ Flask", "≥ 2", 3.0, "met") in judged
-    assert Goal("mix: throughput of 2 workers ÷ 1 (needs 3 cores)", "≥ 1.6", 2.0, "not judged") in judged
+    assert Goal("mix: throughput of 2 workers ÷ 1 (SQLite, needs 3 cores)", "≥ 1.6", 2.0, "not judged") in judged
     slow = goals(results_of(orders_sqlite=flask, flask=ours))
     assert {goal.verdict for goal in slow if "throughput" in goal.what} == {"missed"}
+
+
+def test_the_peer_in_go_sets_goals() -> None:
+    """On PostgreSQL, no percentile may be above the peer's; two workers on either database have to answer more."""
+    ours, two, go = series("Orders", [300] * 3), series("Two", [600] * 3), series("Go", [400] * 3)
+    results = results_of(orders_postgresql=ours, orders_postgresql_2=two, orders_sqlite_2=two, go=go)
+    judged = goals(results)
+    for phase in PHASES:
+        assert Goal(f"{phase}: p99 ÷ Go (PostgreSQL)", "≤ 1", 1.0, "met") in judged
+    assert Goal("mix: throughput of 2 workers ÷ Go (PostgreSQL)", "≥ 1.2", 1.5, "met") in judged
+    assert Goal("mix: throughput of 2 workers ÷ Go (SQLite)", "≥ 1.7", 1.5, "missed") in judged
 
 
 def test_failed_requests_are_reported() -> None:
