@@ -24,7 +24,7 @@ from benchmarks.databases import Database, PostgresDatabase, SqliteFile, executo
 from benchmarks.servers import COMPARISON, PRISM, STEPS, CannotStart, Server, make_server, orders
 from benchmarks.wrk import CONNECTIONS, PHASES, run_wrk
 from harness.postgresql import PostgreSQL
-from harness.programs import find_program
+from harness.programs import GOLANG, find_program
 
 SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
 GROWTH = {"growth-sqlite": "orders-sqlite", "growth-postgresql": "orders-postgresql"}
@@ -290,9 +290,9 @@ def versions() -> dict[str, str]:
     prism = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "package.json"
     if prism.exists():
         found["prism"] = json.loads(prism.read_text())["version"]
-    for name in ("nginx", "wrk"):
-        if program := find_program(name):
-            ended = subprocess.run([program, "-v"], capture_output=True, text=True)
+    for name, package, option in (("go", GOLANG, "version"), ("nginx", "nginx", "-v"), ("wrk", "wrk", "-v")):
+        if program := find_program(package):
+            ended = subprocess.run([program, option], capture_output=True, text=True)
             if number := re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr):
                 found[name] = number[0]
     return found

@@ -13,6 +13,13 @@ from benchmarks.wrk import PHASES
 
 SMALLEST, LARGEST = 1_000, 1_000_000
 BUSY_GENERATOR = 0.8
+# For each server of ours, how many times the CPU of an empty handler a request may take.
+CPU_LIMITS = {
+    "orders-postgresql": {"acquire": 1.4, "mix": 1.3, "assign": 2.0},
+    "orders-sqlite": {"acquire": 1.1, "mix": 1.15, "assign": 1.6},
+}
+# How many requests of the mix two workers have to answer beside one, and beside the peer in Go.
+TWO_WORKERS = {"orders-postgresql": (1.5, 1.2), "orders-sqlite": (1.6, 1.7)}
 RESULTS = re.compile(r"(<!-- results -->\n).*(<!-- end of results -->)", re.DOTALL)
 
 Verdict = Literal["met", "missed", "not judged"]
@@ -52,22 +59,32 @@ def goals(results: Results) -> list[Goal]:
         verdict: Verdict = "met" if measured >= limit else "missed"
         found.append(Goal(what, f"≥ {limit}", measured, verdict if judged else "not judged"))
 
-    if ours and (floor := servers.get("tornado")):
-        at_most("acquire: CPU a request ÷ empty handler", ratio(ours, floor, "acquire", "cpu_us"), 1.15)
-        at_most("assign: CPU a request ÷ empty handler", ratio(ours, floor, "assign", "cpu_us"), 1.8)
-        for phase in PHASES:
-            at_most(f"{phase}: p99 ÷ empty handler", ratio(ours, floor, phase, "p99_ms"), 2)
+    floor, go = servers.get("tornado"), servers.get("go")
+    for name, limits in CPU_LIMITS.items():
+        if floor and (series := servers.get(name)):
+            for phase in PHASES:
+                what = f"{phase}: CPU a request ÷ empty handler ({database_of(name)})"
+                at_most(what, ratio(series, floor, phase, "cpu_us"), limits[phase])
+    for name, peer, limit in (("orders-postgresql", go, 1), ("orders-sqlite", floor, 1.6)):
+        if peer and (series := servers.get(name)):
+            for phase in PHASES:
+                what = f"{phase}: p99 ÷ {peer.title} ({database_of(name)})"
+                at_most(what, ratio(series, peer, phase, "p99_ms"), limit)
+    for name, (beside_one, beside_go) in TWO_WORKERS.items():
+        two = servers.get(f"{name}-2")
+        if two and (one := servers.get(name)):
+            # With two cores, the second worker has to share one with the load generator.
+            judged = int(results.machine["cores"]) >= 3
+            what = f"mix: throughput of 2 workers ÷ 1 ({database_of(name)}{'' if judged else ', needs 3 cores'})"
+            at_least(what, ratio(two, one, "mix", "throughput"), beside_one, judged)
+        if two and go:
+            what = f"mix: throughput of 2 workers ÷ {go.title} ({database_of(name)})"
+            at_least(what, ratio(two, go, "mix", "throughput"), beside_go)
     for name, limit in (("fastapi", 6), ("flask", 2), ("prism", 1.7)):
         if ours and (peer := servers.get(name)):
             for phase in PHASES:
                 what = f"{phase}: throughput ÷ {peer.title}"
                 at_least(what, ratio(ours, peer, phase, "throughput"), limit)
-    if ours and (two := servers.get("orders-sqlite-2")):
-        # With two cores, the second worker has to share one with the load generator.
-        judged = int(results.machine["cores"]) >= 3
-        for phase in PHASES:
-            what = f"{phase}: throughput of 2 workers ÷ 1" + ("" if judged else " (needs 3 cores)")
-            at_least(what, ratio(two, ours, phase, "throughput"), 1.6, judged)
     for name, sizes in results.growth.items():
         if SMALLEST in sizes and LARGEST in sizes:
             for phase in PHASES:
@@ -106,9 +123,9 @@ def all_series(results: Results) -> Iterable[tuple[str, Series]]:
         yield from ((f"{database_of(name)}, {series.title}", series) for series in sizes.values())
 
 
-def database_of(growth: str) -> str:
-    """Return the kind of database in a group of measurements of growth."""
-    return "SQLite" if growth == "growth-sqlite" else "PostgreSQL"
+def database_of(name: str) -> str:
+    """Return the kind of database under a server of ours, or in a group of measurements of growth."""
+    return "SQLite" if "sqlite" in name else "PostgreSQL"
 
 
 def tables(results: Results) -> str:

@@ -17,10 +17,13 @@ import psutil
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile
 from harness.nginx import configuration
 from harness.postgresql import PostgreSQL, free_port
-from harness.programs import find_program, how_to_install
+from harness.programs import GOLANG, find_program, how_to_install
 
 ROOT = Path(__file__).parent.parent
 PRISM = Path(__file__).parent / "peers" / "prism"
+GO_PGX = Path(__file__).parent / "peers" / "go_pgx"
+# Where Debian's packages have the sources of libraries.
+GOPATH = "/usr/share/gocode"
 POLL_S = 0.002
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
@@ -32,13 +35,16 @@ TITLES = {
     "tornado": "Empty Tornado handler",
     "fastapi": "FastAPI, SQLAlchemy",
     "flask": "Flask, sqlite3",
+    "go": "Go, pgx, PostgreSQL",
     "prism": "Prism, mock",
     "orders-postgresql-2": "Orders, PostgreSQL, 2 workers",
     "orders-nginx": "Two Orders behind nginx, PostgreSQL",
     "orders-standby": "Orders, PostgreSQL and a synchronous standby",
 }
-COMPARISON = list(TITLES)[:7]
+COMPARISON = list(TITLES)[:8]
 STEPS = [name for name in TITLES if name.startswith("orders")]
+# Without these, a run is a whole one all the same.
+OPTIONAL = {"go"}
 
 # Does the server keep the API, answer the contract's examples whatever it is asked, or answer 200 and nothing?
 Answers = Literal["api", "examples", "nothing"]
@@ -172,17 +178,30 @@ def make_server(name: str, directory: Path, stack: ExitStack) -> Server:
     standby = stack.enter_context(PostgreSQL(directory, copy_of=primary)) if name == "orders-standby" else None
     database = PostgresDatabase(primary, standby=standby)
     commands = orders(database, 2 if name.endswith("-2") else 1)
-    if name == "orders-nginx":
-        program = find_program("nginx")
-        if program is None:
-            raise CannotStart(how_to_install("nginx"))
-        commands = nginx(program, database, directory)
-    return Server(name, commands, log, database=database)
+    match name:
+        case "go":
+            commands = program(build_go(directory), "-listen=127.0.0.1:{port}")
+        case "orders-nginx":
+            commands = nginx(installed("nginx"), database, directory)
+    return Server(name, commands, log, database=database, environment={"DATABASE": database.url})
+
+
+def installed(package: str) -> str:
+    """Return the path of a package's program. Raises CannotStart."""
+    found = find_program(package)
+    if found is None:
+        raise CannotStart(how_to_install(package))
+    return found
 
 
 def one(*arguments: str) -> Commands:
     """Return the command of a server that is one Python program."""
-    return lambda port: [[sys.executable, *(argument.format(port=port) for argument in arguments)]]
+    return program(sys.executable, *arguments)
+
+
+def program(path: str, *arguments: str) -> Commands:
+    """Return the command of a server that is one program."""
+    return lambda port: [[path, *(argument.format(port=port) for argument in arguments)]]
 
 
 def orders(database: Database, workers: int = 1) -> Commands:
@@ -190,7 +209,7 @@ def orders(database: Database, workers: int = 1) -> Commands:
     return one("-m", "orders", "serve", "--port={port}", f"--workers={workers}", f"--database={database.url}")
 
 
-def nginx(program: str, database: Database, directory: Path) -> Commands:
+def nginx(path: str, database: Database, directory: Path) -> Commands:
     """Return the commands of two of our servers and of nginx, set up as deploy/ has it, in front of them."""
     file = directory / "nginx.conf"
 
@@ -199,9 +218,22 @@ def nginx(program: str, database: Database, directory: Path) -> Commands:
         backends = [("127.0.0.1", number) for number in behind]
         file.write_text(configuration(backends, ("127.0.0.1", port), directory))
         options = ["-e", "stderr", "-c", str(file), "-g", f"daemon off; pid {directory}/nginx.pid;"]
-        return [*(command for number in behind for command in orders(database)(number)), [program, *options]]
+        return [*(command for number in behind for command in orders(database)(number)), [path, *options]]
 
     return commands
+
+
+def build_go(directory: Path) -> str:
+    """Build the peer in Go; return the path of its program. Raises CannotStart."""
+    path = directory / "go_pgx"
+    # As Debian builds what is written in Go: its packages are no modules. C would have to be installed too.
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": GOPATH, "CGO_ENABLED": "0"}
+    command = [installed(GOLANG), "build", "-o", str(path), "."]
+    ended = subprocess.run(command, cwd=GO_PGX, env=environment, capture_output=True, text=True)
+    if ended.returncode != 0:
+        reason = ended.stderr.strip().partition("\n")[0]
+        raise CannotStart(f"the peer in Go needs, on Debian and Ubuntu: apt-get install {GOLANG} ({reason})")
+    return str(path)
 
 
 def prism() -> Commands:

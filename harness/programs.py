@@ -3,10 +3,14 @@
 import os
 import shutil
 
-# The package of each on Debian and Ubuntu, and the names that its program goes by.
+# Go with the library that the peer in Go is built with.
+GOLANG = "golang-go golang-github-jackc-pgx-v4-dev"
+
+# The package, or packages, of each on Debian and Ubuntu, and the names that its program goes by.
 PACKAGES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "curl": ("curl",),
+    GOLANG: ("go",),
     "nginx": ("nginx",),
     "systemd": ("systemd-analyze",),
     "wrk": ("wrk",),
