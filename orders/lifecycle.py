@@ -4,7 +4,6 @@ Who calls `Orders` waits for their own result. Calls that arrive while the datab
 (`orders.sets`): `read` and `write` answer a whole set at once. They are the same for every kind of database.
 """
 
-import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from uuid import UUID
 
 from orders.models import COLUMNS, ExecutionStatus
 from orders.queries import Queries, Rows
-from orders.sets import Call, Session, Sets
+from orders.sets import ANSWER_TIMEOUT_S, Call, Session, Sets
 
 Profile = dict[str, str]
 Row = dict[str, str | None]
@@ -43,7 +42,8 @@ class Orders:
         The first acquire of an order makes it acquired; every later one returns the same profile and writes
         nothing (D4).
         """
-        while True:
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while time.monotonic() < deadline:
             order = await self._reads.result(Call("poll", executor_id=executor_id))
             if order is not None and order["execution_status"] == ExecutionStatus.ASSIGNED:
                 order = await self._writes.result(Call("acquire", order["order_id"]))
@@ -51,6 +51,7 @@ class Orders:
                     continue  # Somebody has acquired, cancelled or completed it since it was read.
             profile: Profile | None = order
             return profile
+        raise TimeoutError("others have changed the order whenever it was to be acquired")
 
     async def cancel(self, order_id: str) -> bool:
         """Cancel an active order (D5); return False, having changed nothing, if there is no such order."""
@@ -77,7 +78,9 @@ class Orders:
 
     async def close(self) -> None:
         """Answer the calls that wait, and close the database."""
-        await asyncio.gather(self._reads.close(), self._writes.close())
+        # An acquire may read again after it has tried to write.
+        await self._writes.close()
+        await self._reads.close()
 
 
 def read(session: Session, calls: list[Call]) -> list[Any]:

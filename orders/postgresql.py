@@ -33,8 +33,10 @@ from orders.queries import Dialect, Queries, Rows, Statement, placeholder
 from orders.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost, Sets
 
 logger = logging.getLogger("orders")
+# It warns of errors inside a pipeline, which are handled here.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
-LOCK_TIMEOUT_MS = 200
+LOCK_TIMEOUT_MS = 100
 STUCK_S = ANSWER_TIMEOUT_S / 2
 START_TIMEOUT_S = 30
 # "ORDS": the advisory lock under which the tables are created.
@@ -47,6 +49,8 @@ COLLISIONS = {
     psycopg.errors.DeadlockDetected.sqlstate,
     psycopg.errors.LockNotAvailable.sqlstate,
 }
+# A statement that was prepared on another session: behind a pooler that changes them, for example.
+UNKNOWN_STATEMENT = psycopg.errors.InvalidSqlStatementName.sqlstate
 READ_ONLY = psycopg.errors.ReadOnlySqlTransaction.sqlstate
 
 # What holds unless the URL or one of libpq's environment variables says otherwise. A host that has vanished without a
@@ -155,17 +159,21 @@ class Session:
             yield
         except Exception as error:
             sqlstate = getattr(error, "sqlstate", None)
+            was_committing, self._is_committing = self._is_committing, False
+            self._trip_began = time.monotonic()
             with suppress(psycopg.Error):
                 connection.rollback()
             is_cut = connection.info.transaction_status != TransactionStatus.IDLE
-            if is_cut or sqlstate == READ_ONLY:
-                logger.warning("the connection to the database is of no use any more: %s", one_line(error))
+            if is_cut or sqlstate in (READ_ONLY, UNKNOWN_STATEMENT):
+                logger.warning("lost the connection to the database: %s", one_line(error))
                 self.close()
-            if sqlstate == READ_ONLY or (is_cut and self._is_committing):
+            if sqlstate == READ_ONLY or (is_cut and was_committing):
                 raise DatabaseLost(one_line(error)) from error
-            if is_cut or sqlstate in COLLISIONS:
+            if is_cut or sqlstate in (UNKNOWN_STATEMENT, *COLLISIONS):
                 raise Collision(one_line(error)) from error
             raise
+        finally:
+            self._trip_began = math.inf
 
     def trip(self, *statements: Statement | None) -> list[Rows]:
         """Send statements as one message; return the rows of each."""
@@ -174,7 +182,6 @@ class Session:
         self._trip_began = time.monotonic()
         with connection.pipeline():
             cursors = [connection.execute(*statement) if statement else None for statement in statements]
-        self._trip_began = math.inf
         return [cursor.fetchall() if cursor and cursor.description else [] for cursor in cursors]
 
     def give_up(self) -> None:
@@ -199,9 +206,13 @@ class Session:
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             try:
-                self._connection = psycopg.connect(self._conninfo, autocommit=True, context=ADAPTERS)
+                # Prepared at once: in a pipeline, psycopg does not notice that it failed to prepare a known statement.
+                self._connection = psycopg.connect(
+                    self._conninfo, autocommit=True, context=ADAPTERS, prepare_threshold=0
+                )
+                self._trip_began = time.monotonic()
                 self._connection.execute(SET_UP_SESSION)
-            except psycopg.Error as error:
+            except Exception as error:
                 self.close()
                 raise DatabaseLost(one_line(error)) from error
         return self._connection

@@ -25,9 +25,10 @@ from typing import Any, Literal, Protocol
 from orders.queries import Queries, Rows, Statement
 
 ANSWER_TIMEOUT_S = 5.0
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
 RETRY_PAUSE_S = 0.005
 MAX_SET = 500
+# How many turns of the event loop may have calls that wait.
 MAX_WAITING = 5_000
 
 
@@ -49,7 +50,6 @@ class Call:
     zone_id: str = ""
     statement: Statement | None = None
     reply: "asyncio.Future[Any]" = field(init=False)
-    is_alone: bool = False
     cause: Exception | None = None
 
     def keys(self) -> set[tuple[str, str]]:
@@ -142,49 +142,58 @@ class Sets:
 
     def _serve(self, session: Session) -> None:
         """Run set after set, on a thread, until there is nothing left to do."""
-        with suppress(DatabaseLost), session.turn():
-            pass  # It may take long where hosts are gone, so it is done before anybody waits.
+        # Connecting takes long where a host is down, so it begins before the first call, which tries again if it fails.
+        with suppress(Exception), session.turn():
+            pass
         waiting: deque[Call] = deque()
+        held: deque[Call] = deque()
         is_closing = False
-        while waiting or not is_closing:
+        while waiting or held or not is_closing:
             with suppress(Empty):
                 while not is_closing:
-                    arrived = self._arrived.get(block=not waiting)
+                    arrived = self._arrived.get(block=not (waiting or held))
                     is_closing = arrived is None
                     waiting.extend(arrived or ())
             if waiting:
-                self._run(session, next_set(waiting), waiting)
+                self._run(session, next_set(waiting), held)
+            if held:
+                # One at a time, so that those who wait for a lock hold up nobody else for longer than one of them does.
+                self._run(session, [held.popleft()], held)
         session.close()
 
-    def _run(self, session: Session, calls: list[Call], again: deque[Call]) -> None:
-        """Run calls as one set and answer them; what has to be tried once more goes back to `again`."""
+    def _run(self, session: Session, calls: list[Call], held: deque[Call]) -> None:
+        """Run calls as one set and answer them; a single call that collides is added to `held`, to be tried again."""
+        failure: Exception | None = None
         try:
             with session.turn():
                 calls = [call for call in calls if not call.reply.done()]
                 results = self._work(session, calls) if calls else []
-            self._answer(calls, results)
         except Exception as error:
-            if len(calls) > 1 and not isinstance(error, DatabaseLost):
-                half = len(calls) // 2
-                self._run(session, calls[:half], again)
-                self._run(session, calls[half:], again)
-            elif isinstance(error, Collision) and self._threads:
-                # From now on without others, which would have to wait for the same lock.
-                calls[0].is_alone, calls[0].cause = True, error
-                again.extend(calls)
-                time.sleep(random.uniform(0, RETRY_PAUSE_S))
-            else:
-                self._answer(calls, error)
+            failure = error
+        if failure is None:
+            self._answer(calls, results)
+        elif len(calls) > 1 and not isinstance(failure, DatabaseLost):
+            half = len(calls) // 2
+            self._run(session, calls[:half], held)
+            self._run(session, calls[half:], held)
+        elif isinstance(failure, Collision) and self._threads:
+            calls[0].cause = failure
+            held.extend(calls)
+            time.sleep(random.uniform(0, RETRY_PAUSE_S))
+        else:
+            self._answer(calls, [failure] * len(calls))
 
-    def _answer(self, calls: list[Call], outcome: list[Any] | Exception) -> None:
+    def _answer(self, calls: list[Call], outcomes: list[Any]) -> None:
+        """Give each call its outcome: a result, or the error that it raises."""
+
         def answer() -> None:
-            for number, call in enumerate(calls):
+            for call, outcome in zip(calls, outcomes, strict=True):
                 if call.reply.done():
                     continue
                 if isinstance(outcome, Exception):
                     call.reply.set_exception(outcome)
                 else:
-                    call.reply.set_result(outcome[number])
+                    call.reply.set_result(outcome)
 
         if not self._threads:
             answer()
@@ -195,17 +204,16 @@ class Sets:
 
 
 def next_set(waiting: deque[Call]) -> list[Call]:
-    """Take the calls of the next set: all that wait, but those that have a key in common with one before them."""
+    """Take every waiting call except those that share a key with an earlier one."""
     taken: list[Call] = []
     left: list[Call] = []
     keys: set[tuple[str, str]] = set()
-    while waiting and len(taken) < MAX_SET and not (taken and taken[0].is_alone):
-        call = waiting.popleft()
-        if (call.is_alone and taken) or not keys.isdisjoint(call.keys()):
-            left.append(call)
-        else:
+    for call in [waiting.popleft() for _ in range(min(len(waiting), MAX_SET))]:
+        if keys.isdisjoint(call.keys()):
             taken.append(call)
             keys |= call.keys()
+        else:
+            left.append(call)
     waiting.extendleft(reversed(left))
     # Sorted, so that the sets of two processes seldom wait for each other in a circle.
     return sorted(taken, key=lambda call: (call.executor_id, call.order_id))

@@ -25,6 +25,7 @@ from orders.sets import ANSWER_TIMEOUT_S, Collision, Sets
 APPLICATION_ID = 0x4F524453
 
 PREPARE_TIMEOUT_S = 10.0
+BUSY_TIMEOUT_S = 0.2
 POLL_S = 0.005
 MEMORY = ":memory:"
 
@@ -48,17 +49,19 @@ def open_orders(path: str) -> Orders:
         if path == MEMORY:
             create_schema(database)
             return Orders(Session.queries, reads, Sets(write, Session(database), threads=False))
-        return Orders(Session.queries, reads, Sets(write, Session(database_of(path), Lock(path))))
+        # A short wait for other programs: meanwhile nobody else could write, and calls would expire that are run later.
+        writer = Session(database_of(path, wait_s=BUSY_TIMEOUT_S), Lock(path))
+        return Orders(Session.queries, reads, Sets(write, writer))
     except (PeeweeException, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
 
 
-def database_of(path: str) -> SqliteDatabase:
-    """Return the open database at a path, every commit to which waits for the disk."""
+def database_of(path: str, wait_s: float = ANSWER_TIMEOUT_S) -> SqliteDatabase:
+    """Open the database at a path. Each commit waits for the disk, and for `wait_s` seconds for other programs."""
     database = SqliteDatabase(
         path,
         pragmas={"synchronous": "full"},
-        timeout=ANSWER_TIMEOUT_S,
+        timeout=wait_s,
         # It is opened on one thread and used on another.
         thread_safe=False,
         check_same_thread=False,
@@ -125,8 +128,10 @@ class Lock:
 
     def __enter__(self) -> None:
         fcntl.flock(self._door, fcntl.LOCK_EX)
-        fcntl.flock(self._room, fcntl.LOCK_EX)
-        fcntl.flock(self._door, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(self._room, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._door, fcntl.LOCK_UN)
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._room, fcntl.LOCK_UN)
@@ -160,7 +165,7 @@ def prepare(path: str) -> None:
 
 def create_schema(database: SqliteDatabase) -> None:
     """Create the table in a database that is empty; raise CannotOpenDatabase if it is somebody else's."""
-    with database.atomic("IMMEDIATE"):
+    with database.atomic():
         if _is_empty(database.connection()):
             create_tables(database)
             database.pragma("application_id", APPLICATION_ID)

@@ -348,7 +348,7 @@ def test_a_deadlock_is_survived(prepared: str, other: psycopg.Connection[Any]) -
     """The victim of a deadlock is run again, and its client hears nothing of it (D12)."""
     ask(prepared, lambda orders: orders.assign("held", "executor", "zone"))
     insert(other, "order", "winner")
-    url = f"{prepared}?options=-c%20deadlock_timeout%3D100ms"
+    url = f"{prepared}?options=-c%20deadlock_timeout%3D100ms%20-c%20lock_timeout%3D5s"
     call = InTheMeantime(url, lambda orders: orders.assign("order", "executor", "zone"))
     # The call holds the row of "held" and waits for "order"; this waits for the row of "held".
     other.execute("UPDATE assigned_order SET zone_id = 'other' WHERE order_id = 'held'")
@@ -485,6 +485,23 @@ def test_a_thread_is_not_lost_to_a_database_that_hangs(
                 impatient.setattr("orders.postgresql.STUCK_S", 0.25)
                 await orders.check()
             await orders.check()
+
+    asyncio.run(scenario())
+
+
+def test_a_table_that_was_locked_can_be_used_again(prepared: str) -> None:
+    """Polls that wait for somebody's lock on the whole table are answered when it is free, and so are later ones."""
+
+    async def scenario() -> None:
+        async with opened(prepared) as orders:
+            await orders.check()
+            with psycopg.connect(prepared) as other:
+                other.execute("LOCK TABLE assigned_order IN ACCESS EXCLUSIVE MODE")
+                polls = [asyncio.create_task(orders.acquire(f"executor-{number}")) for number in range(3)]
+                await asyncio.sleep(1)
+            assert await asyncio.gather(*polls) == [None] * 3
+            assert await orders.assign("order", "executor-1", "zone") is True
+            assert await orders.acquire("executor-1") is not None
 
     asyncio.run(scenario())
 
