@@ -369,6 +369,23 @@ def test_another_program_that_writes_is_waited_for(database: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_call_whose_time_is_up_is_not_run_later(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails because another program writes for too long is not carried out when that is done."""
+
+    async def scenario() -> None:
+        orders = open_file(database)
+        with closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
+                impatient.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.5)
+                await orders.assign("late", "executor", "zone")
+        assert await orders.assign("next", "executor", "zone") is True
+        assert await orders.assign("late", "executor", "zone") is True, "the first assign was carried out"
+        await orders.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_commit_that_fails_answers_nobody_and_keeps_nothing(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk does not take a commit, its calls fail and leave nothing; the next ones succeed (D13)."""
 
