@@ -1,1 +1,1 @@
-"""What starts a server, a PostgreSQL, an nginx or a load, for tests and benchmarks alike."""
+"""Starts a server, a PostgreSQL, an nginx or a load, for tests and benchmarks."""

@@ -1,4 +1,4 @@
-"""The three operations as a client calls them, and the messages that it is told, written out independently."""
+"""Calls the three operations as a client does. Its messages are written out here, not imported from the service."""
 
 from typing import Self
 
@@ -6,7 +6,7 @@ import httpx
 
 
 class Client:
-    """The three operations, as a client calls them. Safe to use from several threads."""
+    """A client of the three operations. Several threads may use it."""
 
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(base_url=url, timeout=20, trust_env=False, verify=False)
@@ -46,5 +46,5 @@ CANCELED = "Successfully canceled"
 
 
 def not_active(order_id: str) -> str:
-    """Return the message of a cancel that had nothing to cancel."""
+    """Return the message of a cancel that found no active order."""
     return f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled"

@@ -1,7 +1,8 @@
-"""Ends what a process has started, and deletes its files, when that process ends: by itself or by any signal.
+"""Ends the processes that a process has started, and deletes its files, however that process ends.
 
-The guard is a process of its own at the other end of a pipe. It is told what there is to clear away, and clears it
-away when the pipe closes, which the kernel sees to even after SIGKILL. It imports little, so that it starts fast.
+The guard is a process of its own at the other end of a pipe. Its parent tells it what to clear away. The guard clears
+it away when the pipe closes. The kernel closes the pipe even after SIGKILL. The guard imports little, so it starts
+fast.
 """
 
 import atexit
@@ -22,7 +23,7 @@ _pipes: dict[int, IO[str]] = {}
 
 
 def guard(kind: str, name: str | int | os.PathLike[str]) -> None:
-    """Have something cleared away when this process ends.
+    """Clear something away when this process ends.
 
     `name` is the id of a process `GROUP` or of PostgreSQL's `POSTMASTER`, or the path of a `MOUNT` or `DIRECTORY`.
     """
@@ -30,12 +31,12 @@ def guard(kind: str, name: str | int | os.PathLike[str]) -> None:
 
 
 def release(kind: str, name: str | int | os.PathLike[str]) -> None:
-    """Forget what this process has cleared away itself."""
+    """Tell the guard that this process has cleared something away itself."""
     _tell(f"- {kind} {name}")
 
 
 def _tell(line: str) -> None:
-    # A process that was forked from this one has a guard of its own.
+    # A process that is forked from this one gets a guard of its own.
     pipe = _pipes.get(os.getpid())
     if pipe is None:
         process = subprocess.Popen(
@@ -49,18 +50,18 @@ def _tell(line: str) -> None:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """Close the pipe, and wait until all is cleared away."""
+    """Close the pipe, and wait until the guard has cleared everything away."""
     assert process.stdin
     process.stdin.close()
     process.wait()
 
 
 def _clear(kind: str, name: str) -> None:
-    """Clear one thing away, which may be gone already."""
+    """Clear one thing away. It may be gone already."""
     if kind == GROUP:
         _signal_group(int(name), signal.SIGKILL)
     elif kind == POSTMASTER:
-        # Its shared memory is freed by an immediate shutdown, and not if it is killed. One that was stopped goes on.
+        # An immediate shutdown (SIGQUIT) frees the shared memory, SIGKILL does not. SIGCONT wakes a stopped server.
         _signal_group(int(name), signal.SIGQUIT)
         _signal_group(int(name), signal.SIGCONT)
         deadline = time.monotonic() + END_TIMEOUT_S
@@ -79,7 +80,7 @@ def _signal_group(group: int, signal_number: int) -> None:
 
 
 def main() -> None:
-    """Be the guard: read what there is to clear away, until the pipe closes; then clear it away."""
+    """Run the guard: read what to clear away until the pipe closes, then clear it away."""
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, signal.SIG_IGN)
     left: dict[str, None] = {}
@@ -89,7 +90,7 @@ def main() -> None:
             left[what] = None
         else:
             left.pop(what, None)
-    # What was there first is what the others stand on.
+    # Later things may depend on earlier ones, for example a mount on its directory.
     for what in reversed(left):
         kind, name = what.split(" ", 1)
         _clear(kind, name)

@@ -1,4 +1,4 @@
-"""Clients that keep a server busy, each on a connection of its own, and remember what they were answered."""
+"""Keeps a server busy with clients, each on a connection of its own, and records the answers."""
 
 import http.client
 import json
@@ -12,10 +12,10 @@ from orders.lifecycle import rfc3339
 
 
 class Load:
-    """Threads that assign, acquire and cancel orders until they are told to stop, or the server is gone."""
+    """Threads that assign, acquire and cancel orders until `stop` is called or the server is gone."""
 
     def __init__(self, address: tuple[str, int], prefix: str, *, clients: int = 8, keep_alive: bool = True) -> None:
-        """Start the clients, which take a new connection for each request unless they `keep_alive`."""
+        """Start the clients. Without `keep_alive`, each request takes a new connection."""
         self.created: dict[str, str] = {}
         self.cancelled: set[str] = set()
         self.acquired: dict[str, bytes] = {}
@@ -73,7 +73,7 @@ class Load:
             except (OSError, http.client.HTTPException) as error:
                 if connection is not None:
                     connection.close()
-                # Refused: the server is gone. Anything else cut off a request that had been sent.
+                # If nothing was sent, the server is gone and refuses connections. Otherwise, a request was cut off.
                 if sent:
                     self.lost.append(f"{order}: {error!r}")
                 return
@@ -82,7 +82,7 @@ class Load:
 
 
 def assert_nothing_is_lost(database: str, loads: Iterable[Load]) -> None:
-    """Check that everything that was answered is in a database, whatever happened since (D13)."""
+    """Check that a database holds every change that was answered, whatever happened since (D13)."""
     query = "SELECT order_id, executor_id, execution_status, acquire_time FROM assigned_order"
     rows = {order: (executor, status, time) for order, executor, status, time in execute(database, query)}
     for load in loads:

@@ -1,4 +1,4 @@
-"""nginx with deploy/nginx.conf, on a free port, in front of servers of the tests' own."""
+"""Runs nginx with deploy/nginx.conf, on a free port, in front of the tests' servers."""
 
 import re
 import signal
@@ -19,7 +19,7 @@ START_TIMEOUT_S = 20
 
 
 def configuration(servers: Sequence[tuple[str, int]], address: tuple[str, int], directory: Path) -> str:
-    """Return deploy/nginx.conf with other servers, another address to listen on, and its files in `directory`."""
+    """Return deploy/nginx.conf with these servers, this address to listen on, and its files in `directory`."""
     text = CONFIGURATION.read_text()
     server = re.compile(r"^( *server) [\d.]+:\d+( .*;)\n", re.MULTILINE)
     first = server.search(text)
@@ -39,16 +39,16 @@ def configuration(servers: Sequence[tuple[str, int]], address: tuple[str, int], 
 
 
 class Nginx:
-    """nginx as deploy/nginx.conf sets it up; only addresses and directories are others."""
+    """nginx with deploy/nginx.conf. Only the addresses and directories differ."""
 
     def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
-        """Start nginx in front of `servers`, and wait until it listens. Without nginx, the test is skipped."""
+        """Start nginx in front of `servers`, and wait until it listens. Skip the test if nginx is not installed."""
         program = require_program("nginx")
         self.address = ("127.0.0.1", free_port())
         self.url = "http://{}:{}".format(*self.address)
         self._files = tempfile.TemporaryDirectory(prefix="orders-nginx-")
         self._directory = Path(self._files.name)
-        # nginx's processes give up root's rights, and have to enter.
+        # nginx's processes give up root's rights, and still must enter the directory.
         self._directory.chmod(0o755)
         guard(DIRECTORY, self._directory)
         (self._directory / "nginx.conf").write_text(configuration(servers, self.address, self._directory))
@@ -78,11 +78,11 @@ class Nginx:
 
     @property
     def pid(self) -> int:
-        """The process that starts nginx's others."""
+        """The id of nginx's first process, which starts the others."""
         return self._process.pid
 
     def log(self) -> str:
-        """Return what nginx has complained about."""
+        """Return nginx's error messages."""
         files = [self._directory / name for name in ("stderr", "error.log")]
         return "".join(file.read_text(errors="replace") for file in files if file.exists())
 

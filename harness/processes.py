@@ -1,4 +1,4 @@
-"""Commands in process groups of their own, so that what they leave behind is seen and ended, whatever ends the run."""
+"""Runs commands in process groups of their own, so that no process is left behind, however the run ends."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from harness.guard import GROUP, guard, release
 
 
 def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, its output in pipes; `options` are those of `Popen`."""
+    """Start a command in a process group of its own. Its output goes to pipes. `options` are those of `Popen`."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, start_new_session=True, **(pipes | options))
     guard(GROUP, process.pid)
@@ -21,7 +21,7 @@ def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str
 def run(command: Sequence[str | Path], *, timeout_s: float, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; return its exit code and its output. Raises TimeoutExpired.
 
-    Nothing of its process group is left afterwards.
+    No process of its group is left afterwards.
     """
     with start(command, **options) as process:
         try:
@@ -32,7 +32,7 @@ def run(command: Sequence[str | Path], *, timeout_s: float, **options: Any) -> s
 
 
 def end_group(group: int) -> bool:
-    """End the processes of a group; return whether there were any."""
+    """Kill the processes of a group; return whether there were any."""
     release(GROUP, group)
     try:
         os.killpg(group, signal.SIGKILL)
@@ -42,11 +42,11 @@ def end_group(group: int) -> bool:
 
 
 def without_orders_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's variables and those of `environment`; no inherited one sets an option of `orders serve`."""
+    """Return `environment`, and this process's variables except those that set options of `orders serve`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORDERS")}
     return inherited | dict(environment)
 
 
 def path_with(directory: Path) -> str:
-    """Return PATH with a directory in front, whose programs take the place of others."""
+    """Return PATH with a directory in front, so that its programs replace others of the same name."""
     return f"{directory}{os.pathsep}{os.environ['PATH']}"

@@ -1,12 +1,12 @@
-"""The system programs that some tests and benchmarks need: where they are, and what becomes of a test without one."""
+"""Finds the system programs that some tests and benchmarks need, and skips a test whose program is missing."""
 
 import os
 import shutil
 
-# Go with the library that the peer in Go is built with.
+# The Go compiler, and the library that the benchmarks' server in Go needs.
 GOLANG = "golang-go golang-github-jackc-pgx-v4-dev"
 
-# The package, or packages, of each on Debian and Ubuntu, and the names that its program goes by.
+# Maps the packages on Debian and Ubuntu to the names that their program can have.
 PACKAGES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "curl": ("curl",),
@@ -19,22 +19,22 @@ PACKAGES = {
 
 def find_program(package: str) -> str | None:
     """Return the path of a package's program, or None if it is not installed."""
-    # Not every user's PATH has the programs of administrators.
+    # Not every user's PATH has /usr/sbin, where some of the programs are.
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
     return next(filter(None, (shutil.which(name, path=path) for name in PACKAGES[package])), None)
 
 
 def how_to_install(package: str) -> str:
-    """Return what is missing without a package, and the command that installs it."""
+    """Return a message that names the missing program and the command that installs it."""
     return f"{PACKAGES[package][0]} is not installed; on Debian and Ubuntu: apt-get install {package}"
 
 
 def require_program(package: str) -> str:
-    """Return the path of a program that a test needs. Where it is missing, skip the test, or fail it in CI.
+    """Return the path of a program that a test needs. If it is missing, skip the test, or fail it in CI.
 
-    The variable `CI` tells CI, which installs every program, so that it cannot pass by skipping.
+    CI sets the variable `CI`. It installs every program, so there a test must not pass by being skipped.
     """
-    # Benchmarks, which run without pytest, use the rest of this module.
+    # Benchmarks use the rest of this module and run without pytest.
     import pytest
 
     program = find_program(package)

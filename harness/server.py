@@ -1,4 +1,4 @@
-"""Running the server as its users do, in a process of its own."""
+"""Runs the server as its users do, in a process of its own."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ class ServerProcess:
     def __init__(
         self, *options: str, database: Path | str | None = None, wrapper: Sequence[str] = (), cwd: Path | None = None
     ) -> None:
-        """Start the server, through the command `wrapper` if there is one, and wait for its readiness line."""
+        """Start the server, with the command `wrapper` in front if there is one. Wait for its readiness line."""
         arguments = ["--port", "0", *options]
         if database is not None:
             arguments += ["--database", url_of(database)]
@@ -50,13 +50,13 @@ class ServerProcess:
             self._log.append(line)
 
     def log(self) -> str:
-        """Return what is on standard error so far; all of it, once the server has ended."""
+        """Return the server's standard error so far, or all of it if the server has ended."""
         if self.process.poll() is not None:
             self._log_reader.join(5)
         return "".join(self._log)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """Stop the server as its user would; return its exit code."""
+        """Stop the server with a signal, as its user would; return its exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(20)
 
@@ -82,14 +82,14 @@ class ServerProcess:
 
 
 def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> "Ended":
-    """Run `orders` with arguments that make it end by itself."""
+    """Run `orders` to its end; return its exit code and output."""
     command = [sys.executable, "-m", "orders", *arguments]
     result = run(command, timeout_s=START_TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
     return Ended(result.returncode, result.stdout, result.stderr, result.args)
 
 
 class Ended:
-    """What a command that has ended left behind."""
+    """The exit code and the output of a command that has ended."""
 
     def __init__(self, code: int, output: str, errors: str, arguments: Sequence[str]) -> None:
         self.code = code
@@ -102,12 +102,12 @@ class Ended:
 
 
 def url_of(database: Path | str) -> str:
-    """Return the URL of a database that is given as an SQLite file's path, or as a URL already."""
+    """Return the URL of a database. `database` is the path of an SQLite file, or a URL."""
     return str(database) if "://" in str(database) else f"sqlite:///{database}"
 
 
 def execute(database: Path | str, statement: str) -> list[Any]:
-    """Execute a statement on a database, past the server, as another program would; return its rows."""
+    """Execute a statement on a database without the server, as another program would; return its rows."""
     url = url_of(database)
     if url.startswith("postgresql:"):
         with psycopg.connect(url, autocommit=True) as connection:
@@ -118,7 +118,7 @@ def execute(database: Path | str, statement: str) -> list[Any]:
 
 
 def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
-    """Wait for something to become true."""
+    """Wait until `true` returns True. Fail after `timeout_s` seconds with a message that contains `what`."""
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
@@ -126,6 +126,6 @@ def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> No
 
 
 def is_listening(url: str) -> bool:
-    """Return whether anybody accepts connections at a URL of this machine."""
+    """Return whether a process on this machine accepts connections at the port of a URL."""
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", urlsplit(url).port)) == 0

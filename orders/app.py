@@ -1,4 +1,4 @@
-"""The routes: what answers which path and method. Those of the API are made from the contract."""
+"""Makes the app: hands each request to the handler of its path and method. The API's routes come from the contract."""
 
 import inspect
 import logging
@@ -33,7 +33,7 @@ class App(HTTPServerConnectionDelegate):
         self._cors = cors
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
-        """Return what receives the next request on a connection."""
+        """Return the exchange that receives the next request on a connection."""
         connection = cast(HTTP1Connection, request_conn)
         return Exchange(self._handler, connection, self.in_flight, self._access_log, self._cors)
 
@@ -46,9 +46,10 @@ def make_app(
     cors: Cors | None = None,
     controls: Controls | None = None,
 ) -> App:
-    """Return the service: the operations of `contract` over `orders`, `/health`, the documentation, the controls.
+    """Return the service as an app for Tornado's `HTTPServer`.
 
-    Raises ContractError if the contract and `orders.operations` differ.
+    It answers the operations of `contract` from `orders`. It also serves `/health`, the documentation, and the test
+    controls if there are any. Raises ContractError if the contract and `orders.operations` differ.
     """
     check_operations(contract, OPERATIONS)
     routes: dict[str, dict[str, Handler]] = {}
@@ -65,7 +66,7 @@ def make_app(
 
 
 def _router(routes: Routes, cors: Cors | None) -> Handler:
-    """Return what hands each request to the handler of its path and method."""
+    """Return a handler that passes each request to the handler of its path and method."""
 
     async def route(request: Request) -> Response:
         methods = routes.get(request.path)
@@ -81,7 +82,7 @@ def _router(routes: Routes, cors: Cors | None) -> Handler:
 
 
 def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Awaitable[Response]]]) -> None:
-    """Raise ContractError, naming what differs, unless every operation has its function and the reverse."""
+    """Raise ContractError, which names the difference, unless operations and functions match."""
     operations = {operation.operation_id: operation for operation in contract.operations}
     if missing := sorted(operations.keys() - functions.keys()):
         raise ContractError(f"the contract has {', '.join(missing)}, for which orders.operations has no function")

@@ -1,10 +1,12 @@
-"""Databases by their URLs. SQLite serves one host, PostgreSQL many; what the service does is the same on both.
+"""Parses database URLs and opens databases.
 
-                    SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
-what only reads     at once, on the event loop               in sets, on a thread with a connection
-what writes         in sets, on a thread with a connection   in sets, on a thread with a connection
-collisions          none: processes take turns               decided by unique indexes and by the conditions
-                                                             of the writes; what lost is run again
+SQLite serves one host, PostgreSQL many. The service does the same on both.
+
+              SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
+reads         at once, on the event loop               in sets, on threads with a connection each
+writes        in sets, on a thread with a connection   in sets, on a thread with a connection
+collisions    none: processes take turns               unique indexes and the conditions of the writes
+                                                       decide who wins; the others run again
 """
 
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from orders.lifecycle import Orders
 
 
 class DatabaseURLError(ValueError):
-    """The database URL is not one that the service understands."""
+    """The service does not understand the database URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseURL:
-    """A parsed `--database`: the path of an SQLite file, or `:memory:`, or what libpq makes of a PostgreSQL URL."""
+    """A parsed `--database`. `address` is an SQLite file's path, `:memory:`, or a connection string for libpq."""
 
     kind: Literal["sqlite", "postgresql"]
     address: str
@@ -30,7 +32,7 @@ class DatabaseURL:
     def parse(cls, url: str) -> "DatabaseURL":
         """Parse `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite:///:memory:` or `postgresql://…`.
 
-        Raises DatabaseURLError, with a message for the user, for anything else.
+        Raises DatabaseURLError, with a message for the user, for any other URL.
         """
         scheme, separator, path = url.partition("://")
         if not separator:
@@ -50,23 +52,23 @@ class DatabaseURL:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the database lives and dies with one process."""
+        """Whether the database is in the memory of one process, and is lost when that process ends."""
         return self == DatabaseURL("sqlite", sqlite.MEMORY)
 
 
 def prepare(url: DatabaseURL) -> None:
-    """Create the tables if there are none, and see that those that are there are ours and can be written to.
+    """Create the tables if there are none. Check that existing tables are ours and can be written to.
 
-    Several processes may do this at the same time. Raises CannotOpenDatabase, having changed nothing that is not ours.
+    Several processes may do this at the same time. Raises CannotOpenDatabase. It never changes what is not ours.
     """
     module = sqlite if url.kind == "sqlite" else _postgresql()
     module.prepare(url.address)
 
 
 def open_orders(url: DatabaseURL, *, connections: int) -> Orders:
-    """Open the database for the running event loop; it must have been prepared. Raises CannotOpenDatabase.
+    """Open the database for the running event loop. Call `prepare` first. Raises CannotOpenDatabase.
 
-    `connections` is how many there are to be to PostgreSQL.
+    `connections` is the number of connections to PostgreSQL. SQLite does not use it.
     """
     if url.kind == "sqlite":
         return sqlite.open_orders(url.address)
@@ -75,7 +77,7 @@ def open_orders(url: DatabaseURL, *, connections: int) -> Orders:
 
 
 def _postgresql() -> ModuleType:
-    """Import what PostgreSQL takes, which is not there for those who use SQLite alone."""
+    """Import `orders.postgresql`. Raises DatabaseURLError if a package is missing that only PostgreSQL needs."""
     try:
         from orders import postgresql
     except ModuleNotFoundError as error:

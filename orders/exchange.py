@@ -1,15 +1,15 @@
-"""HTTP in, a response out: one request on a connection of Tornado's HTTP server.
+"""Receives one request on a connection of Tornado's HTTP server, and sends its response.
 
-Every answer of the service leaves through here, whatever it came from, so this is where it is given its headers,
-logged, and where an error becomes `Unknown error`:
+Every answer from a handler leaves through here. This module adds the headers, writes the access log, and turns errors
+into `Unknown error`:
 
-    a handler returned a Response ..... that response
-    it raised NoAnswer ................ none: the connection is closed
-    it raised another error ........... 500 Unknown error; the error is logged whole, with an id
+    the handler returned a Response ..... that response
+    it raised NoAnswer .................. no response: the connection is closed
+    it raised another error ............. 500 Unknown error; the log has the error and its traceback, with an id
 
-It is a delegate of Tornado's, not a `RequestHandler`: that would take about 50 microseconds more per request, a quarter
-of all that a poll takes, and seven of its habits would have to be undone, for example the arguments that it reads from
-bodies, its `ETag` and 304, its pages for errors, and its `Server` header.
+An exchange is a delegate of Tornado's server, not a `RequestHandler`. A `RequestHandler` would take about 50
+microseconds more per request, a quarter of the time of a poll. We would also have to undo seven of its habits. For
+example, it reads arguments from bodies, sends `ETag` and 304, makes error pages, and sends a `Server` header.
 """
 
 import asyncio
@@ -35,9 +35,10 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handler needs to know of a request. `query` is raw; its characters stand for bytes (Latin-1).
+    """The parts of a request that a handler needs.
 
-    `is_abandoned` says whether the client has closed the connection meanwhile.
+    `query` is raw: each of its characters stands for a byte (Latin-1). `is_abandoned` returns whether the client has
+    closed the connection.
     """
 
     method: str
@@ -49,30 +50,30 @@ class Request:
 
 
 class NoAnswer(Exception):
-    """The connection is to be closed without an answer."""
+    """A handler raises this to close the connection without an answer."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class InFlight:
-    """The requests that are being received or answered, for a server that waits for them before it stops."""
+    """The requests that are being received or answered. A server waits for them before it stops."""
 
     def __init__(self) -> None:
         self._exchanges: set[Exchange] = set()
         self._last_end = time.monotonic()
 
     def begin(self, exchange: "Exchange") -> None:
-        """Note that a request has begun to arrive."""
+        """Record that a request has begun to arrive."""
         self._exchanges.add(exchange)
 
     def end(self, exchange: "Exchange") -> None:
-        """Note that it was answered, or cut off."""
+        """Record that a request was answered or cut off."""
         self._exchanges.discard(exchange)
         self._last_end = time.monotonic()
 
     def quiet_s(self) -> float:
-        """Return for how many seconds there has been no request."""
+        """Return the seconds since the last request ended, or 0 while there is one."""
         return 0.0 if self._exchanges else time.monotonic() - self._last_end
 
 
@@ -95,7 +96,7 @@ class Exchange(HTTPMessageDelegate):
         self._body = b""
 
     def headers_received(self, start_line: object, headers: HTTPHeaders) -> None:
-        """Begin a request. Raises HTTPInputError, which Tornado answers, if its `Host` is wrong (RFC 9112 §3.2)."""
+        """Begin a request. Raises HTTPInputError, which Tornado answers, if `Host` is wrong (RFC 9112 §3.2)."""
         assert isinstance(start_line, RequestStartLine)
         self._started = time.perf_counter()
         self._start_line = start_line
@@ -105,11 +106,11 @@ class Exchange(HTTPMessageDelegate):
             raise HTTPInputError("a request needs one Host header")
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep the body, which no operation looks at (D10); the server has limited its size."""
+        """Keep the body. No operation reads it (D10). The server limits its size."""
         self._body += chunk
 
     def finish(self) -> None:
-        """Begin to answer the request, which has been read to its end."""
+        """Begin to answer the request, now that all of it has arrived."""
         self._task = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
@@ -119,7 +120,7 @@ class Exchange(HTTPMessageDelegate):
         try:
             response = await self._handler(request)
         except NoAnswer:
-            # Detached, so that a request that was sent behind this one is not read either.
+            # Detached, so that Tornado does not read a request that the client sent after this one.
             self._connection.detach().close()
             self._end("dropped")
         except Exception as error:
@@ -132,12 +133,12 @@ class Exchange(HTTPMessageDelegate):
             self._send(response)
 
     def on_connection_close(self) -> None:
-        """Give up a request that was cut off before its end."""
+        """Give up a request whose connection closed before its end."""
         self._in_flight.end(self)
 
     @staticmethod
     def _origin_form(target: str) -> str:
-        """Return the request target without scheme and authority, which a client may send (RFC 9112 §3.2.2)."""
+        """Return the request target without a scheme and an authority, which a client may send (RFC 9112 §3.2.2)."""
         if target[:7].lower() != "http://":
             return target
         authority, slash, rest = target[7:].partition("/")
@@ -180,7 +181,7 @@ _date = ""
 
 
 def http_date() -> str:
-    """Return the time as `Date` wants it (RFC 9110 §5.6.7), formatted once a second."""
+    """Return the current time in the format of `Date` (RFC 9110 §5.6.7). It is formatted once per second."""
     global _second, _date
     now = int(time.time())
     if now != _second:

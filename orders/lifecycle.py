@@ -1,7 +1,8 @@
-"""What the service does: the rules D1 to D6, for sets of calls.
+"""Assigns, acquires and cancels orders: the rules D1 to D6, applied to sets of calls.
 
-Who calls `Orders` waits for their own result. Calls that arrive while the database is busy go to it together
-(`orders.sets`): `read` and `write` answer a whole set at once. They are the same for every kind of database.
+Each caller of `Orders` waits for its own result. Calls that arrive while the database is busy go to it together, as a
+set (`orders.sets`). The functions `read` and `write` answer a whole set at once. They are the same for every kind of
+database.
 """
 
 import os
@@ -23,7 +24,7 @@ class Orders:
     """The orders in a database."""
 
     def __init__(self, queries: Queries, reads: Sets, writes: Sets) -> None:
-        """Have `reads` answered by the function `read`, and `writes` by `write`."""
+        """Use two queues of calls: `reads` must run the function `read`, and `writes` the function `write`."""
         self._queries = queries
         self._reads = reads
         self._writes = writes
@@ -31,7 +32,7 @@ class Orders:
     async def assign(self, order_id: str, executor_id: str, zone_id: str) -> bool:
         """Register an order and complete the executor's active one (D2).
 
-        Return False, having changed nothing, if `order_id` is known already (D3).
+        Return False and change nothing if `order_id` is already known (D3).
         """
         is_new: bool = await self._writes.result(Call("assign", order_id, executor_id, zone_id))
         return is_new
@@ -39,7 +40,7 @@ class Orders:
     async def acquire(self, executor_id: str) -> Profile | None:
         """Return the executor's active order as an `order_profile`, or None if there is none.
 
-        The first acquire of an order makes it acquired; every later one returns the same profile and writes
+        The first acquire of an order makes it acquired. Every later acquire returns the same profile and writes
         nothing (D4).
         """
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
@@ -48,24 +49,24 @@ class Orders:
             if order is not None and order["execution_status"] == ExecutionStatus.ASSIGNED:
                 order = await self._writes.result(Call("acquire", order["order_id"]))
                 if order is None:
-                    continue  # Somebody has acquired, cancelled or completed it since it was read.
+                    continue  # Another call has acquired, cancelled or completed the order since it was read.
             profile: Profile | None = order
             return profile
-        raise TimeoutError("others have changed the order whenever it was to be acquired")
+        raise TimeoutError("other calls changed the order at every attempt to acquire it")
 
     async def cancel(self, order_id: str) -> bool:
-        """Cancel an active order (D5); return False, having changed nothing, if there is no such order."""
+        """Cancel an active order (D5). Return False and change nothing if there is no such order."""
         was_active: bool = await self._writes.result(Call("cancel", order_id))
         return was_active
 
     async def check(self) -> None:
-        """Read from the database, to see that it answers."""
+        """Check that the database answers. Raises the error of the read if it does not."""
         await self._reads.result(Call("poll"))
 
     async def orders(self, filters: Mapping[str, str], limit: int) -> tuple[int, list[Row]]:
-        """Return how many orders there are, and the `limit` newest of them as rows, the oldest first.
+        """Return the number of matching orders, and the `limit` newest of them as rows, the oldest first.
 
-        `filters` has the value of each column that is asked for.
+        `filters` maps a column to the value it must have.
         """
         statement = self._queries.newest_orders(filters, limit)
         rows: Rows = await self._reads.result(Call("statement", statement=statement))
@@ -73,18 +74,18 @@ class Orders:
         return count, [dict(zip(COLUMNS, row, strict=False)) for row in reversed(rows)]
 
     async def delete_orders(self) -> None:
-        """Forget all orders, active or not."""
+        """Delete all orders, active or not."""
         await self._writes.result(Call("statement", statement=self._queries.delete_orders()))
 
     async def close(self) -> None:
         """Answer the calls that wait, and close the database."""
-        # An acquire may read again after it has tried to write.
+        # The writes close first, because an acquire may read again after its write.
         await self._writes.close()
         await self._reads.close()
 
 
 def read(session: Session, calls: list[Call]) -> list[Any]:
-    """Return the results of a set of calls that only look, in their order."""
+    """Run a set of calls that only read; return their results in the order of the calls."""
     active, *others = session.trip(
         session.queries.active_orders(executor_ids=[call.executor_id for call in calls if call.kind == "poll"]),
         *(call.statement for call in calls if call.kind == "statement"),
@@ -95,12 +96,17 @@ def read(session: Session, calls: list[Call]) -> list[Any]:
 
 
 def write(session: Session, calls: list[Call]) -> list[Any]:
-    """Run a set of calls that change orders as one transaction; return their results, in their order.
+    """Run a set of calls that change orders as one transaction; return their results in the order of the calls.
 
-    It takes two trips to the database. The statements have a fixed order, so the set does what its calls would do one
-    by one: first the cancels, then the acquires, then the assigns. On PostgreSQL, other processes write at the same
-    time, so each statement has a condition of its own. `known` alone is relied on after it was read: if somebody
-    assigns one of the orders in between, the unique index refuses the whole set.
+    The transaction takes two trips to the database. Its statements have a fixed order: first the cancels, then the
+    acquires, then the assigns. The result is the same as if the calls had run one by one in that order.
+
+    No two calls of a set name the same order or executor. But a cancel does not name its executor, so it may share a
+    set with an assign to that executor. The fixed order decides between them: the cancel comes first.
+
+    On PostgreSQL, other processes write at the same time, so each statement has a condition of its own. Only `known`
+    is used after the trip that read it. If another process assigns one of the orders in between, the unique index
+    refuses the whole set.
     """
     queries, now = session.queries, utc_now()
 
@@ -148,7 +154,7 @@ def _new_order(call: Call, now: str) -> Row:
 def new_id() -> str:
     """Return a new UUID of version 7 (RFC 9562 §5.7).
 
-    It begins with the time, in milliseconds, so that new orders stand together in the index, however many there are.
+    It begins with the time in milliseconds, so new orders are close together in the index, however large it is.
     """
     milliseconds, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
     version, variant = 7 << 76, 0b10 << 62
@@ -156,10 +162,10 @@ def new_id() -> str:
 
 
 def utc_now() -> str:
-    """Return the time as `order_profile` has it."""
+    """Return the current time in the format of `order_profile`."""
     return rfc3339(datetime.now(UTC))
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return a time as RFC 3339 text in UTC, always with microseconds, so that texts sort as times do."""
+    """Return a time as RFC 3339 text in UTC, always with microseconds, so that the texts sort like the times."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

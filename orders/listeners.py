@@ -1,4 +1,4 @@
-"""Sockets that listen: how they are opened, and what they are called."""
+"""Opens listening sockets, and names their URLs."""
 
 import socket
 
@@ -8,11 +8,11 @@ BACKLOG = 1024
 
 
 class CannotListen(Exception):
-    """The address is not there, or taken."""
+    """The address does not exist or is taken."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen on `host`, on a free port if `port` is 0. Raises CannotListen."""
+    """Return sockets that listen on `host` and `port`, or on a free port if `port` is 0. Raises CannotListen."""
     try:
         return bind_sockets(port, host, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
@@ -20,6 +20,6 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the URL of what is served on a listening socket."""
+    """Return the URL under which a listening socket is reached."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""What the service stores: one table, `assigned_order`, with the rules that the database itself enforces."""
+"""Defines what the service stores: the table `assigned_order`, and the rules that the database itself enforces."""
 
 from enum import StrEnum
 from threading import Lock
@@ -13,7 +13,7 @@ class CannotOpenDatabase(Exception):
 
 
 class ExecutionStatus(StrEnum):
-    """Where an order is in its lifecycle (D1)."""
+    """The states of an order (D1)."""
 
     ASSIGNED = "assigned"
     ACQUIRED = "acquired"
@@ -21,19 +21,19 @@ class ExecutionStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-# The condition is spelled out, not bound, because a database uses a partial index only for a query
-# that repeats the index's own condition word for word.
+# The condition has no bound values. A database uses a partial index only for a query that repeats the condition of
+# the index word for word.
 ACTIVE = SQL("\"execution_status\" IN ('assigned', 'acquired')")
 
 
 class UUIDText(Field):
-    """A UUID, to Python text."""
+    """A UUID, which Python sees as text."""
 
     field_type = "UUID"
 
 
 class TimeText(Field):
-    """A point in time, to Python text as RFC 3339 has it, in UTC with microseconds and a `Z`."""
+    """A point in time, which Python sees as RFC 3339 text: in UTC, with microseconds and a `Z`."""
 
     field_type = "TIMESTAMPTZ"
 
@@ -41,8 +41,8 @@ class TimeText(Field):
 class AssignedOrder(Model):
     """An order that was assigned to an executor.
 
-    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). To Python all are text,
-    as answers show them.
+    The columns are the properties of the contract's `OrderProfile`, in the same order (D6). Python sees each as the
+    text that answers contain.
     """
 
     assigned_order_id = UUIDText(primary_key=True)
@@ -61,7 +61,7 @@ class AssignedOrder(Model):
         ]
 
 
-# An order_id once known stays known (D3).
+# The same order_id is never assigned twice (D3).
 AssignedOrder.add_index(AssignedOrder.index(AssignedOrder.order_id, unique=True, name="assigned_order_order_id"))
 
 # At most one active order per executor (D2).
@@ -77,13 +77,13 @@ _creating = Lock()
 
 def create_tables(database: Database) -> None:
     """Create the table and its indexes in a database that has neither."""
-    # To create a table, Peewee ties the model to one database, for all threads.
+    # Peewee binds the model to one database for all threads while it creates a table.
     with _creating, AssignedOrder.bind_ctx(database):
         database.create_tables([AssignedOrder])
 
 
 def missing_parts(database: Database) -> list[str]:
-    """Return what a database lacks of the table's columns and indexes, each named with its kind."""
+    """Return the columns and indexes of the table that a database lacks, for example "the column zone_id"."""
     table = AssignedOrder._meta.table_name
     columns = {column.name for column in database.get_columns(table)}
     indexes = {index.name for index in database.get_indexes(table)}

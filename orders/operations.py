@@ -1,7 +1,7 @@
-"""The operations of the contract, by their `operationId`: what becomes of an order is a status and a message.
+"""Runs the operations of the contract, and turns each result into a status and a message.
 
-A function's arguments after the orders are the operation's parameters. `orders.app` compares both with the contract
-when the server starts.
+Each function has the name of an `operationId`. Its arguments after `orders` are the operation's parameters.
+`orders.app` compares the names and the arguments with the contract when the server starts.
 """
 
 from orders.lifecycle import Orders
@@ -19,7 +19,7 @@ async def assign_order(orders: Orders, order_id: str, executor_id: str, zone_id:
 
 
 async def acquire_order(orders: Orders, executor_id: str) -> Response:
-    """Give an executor the order assigned to them."""
+    """Give an executor its active order."""
     profile = await orders.acquire(executor_id)
     if profile is None:
         return NO_ORDERS

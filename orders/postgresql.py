@@ -1,10 +1,11 @@
-"""Orders in PostgreSQL: for many processes on many hosts.
+"""Keeps orders in PostgreSQL: for many processes on many hosts.
 
-Each process has a thread with a connection for sets that only read, and one for sets that write: so what holds up
-writes, the loss of a standby say, does not hold up the executors who poll. A connection that is lost before a commit
-was sent is replaced, and its set tried again. If it is lost during the commit, nobody knows whether that took place,
-and a client that repeats its request will find out. A commit may take as long as it likes: its calls fail when their
-time is up.
+Each process has threads for reads and one thread for writes. Each thread has a connection of its own. So when writes
+have to wait, for example because a standby is lost, executors can still poll.
+
+If a connection is lost before its commit was sent, a new connection replaces it and the set is tried again. If it is
+lost during the commit, nobody knows whether the commit took place. The calls fail, and a client that repeats its
+request finds out. A commit may take any time: its calls fail when their time is up.
 """
 
 import json
@@ -33,28 +34,28 @@ from orders.queries import Dialect, Queries, Rows, Statement, placeholder
 from orders.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost, Sets
 
 logger = logging.getLogger("orders")
-# It warns of errors inside a pipeline, which are handled here.
+# psycopg warns of errors inside a pipeline, which this module handles.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 LOCK_TIMEOUT_MS = 100
 STUCK_S = ANSWER_TIMEOUT_S / 2
 START_TIMEOUT_S = 30
-# "ORDS": the advisory lock under which the tables are created.
+# "ORDS": a process holds this advisory lock while it creates the tables.
 SCHEMA_LOCK = 0x4F524453
 
-# Those of another transaction's writes that undo ours, by SQLSTATE (PostgreSQL, appendix A).
+# Errors that mean another transaction won, by SQLSTATE (PostgreSQL, appendix A).
 COLLISIONS = {
     psycopg.errors.UniqueViolation.sqlstate,
     psycopg.errors.SerializationFailure.sqlstate,
     psycopg.errors.DeadlockDetected.sqlstate,
     psycopg.errors.LockNotAvailable.sqlstate,
 }
-# A statement that was prepared on another session: behind a pooler that changes them, for example.
+# The statement was prepared in another session, for example because a pooler changed the session.
 UNKNOWN_STATEMENT = psycopg.errors.InvalidSqlStatementName.sqlstate
 READ_ONLY = psycopg.errors.ReadOnlySqlTransaction.sqlstate
 
-# What holds unless the URL or one of libpq's environment variables says otherwise. A host that has vanished without a
-# word is found out within 20 s, also by a commit that waits.
+# These options apply unless the URL or one of libpq's environment variables sets them. With them, a connection notices
+# within 20 s that its host has vanished, even while it waits for a commit.
 DEFAULTS = {
     "connect_timeout": "3",
     "fallback_application_name": "orders",
@@ -65,9 +66,9 @@ DEFAULTS = {
 }
 VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 
-# A commit has to wait for the disk (D13); it may wait for more, a standby say. What nobody waits for any more is given
-# up by the server too: a statement (a commit is none), a lock that somebody keeps, and the locks of a process that is
-# gone. Every query has an index, which a plan that was made while the table was small must use too.
+# A commit must wait for the disk (D13). It may wait for more, for example for a standby. The server gives up what no
+# caller waits for any more: a statement (a commit does not count as one), a wait for a lock, and the transaction of a
+# process that is gone. Every query has an index. Plans that are made while the table is small must use it too.
 SET_UP_SESSION = f"""
     SELECT set_config('DateStyle', 'ISO', false),
            set_config('enable_seqscan', 'off', false),
@@ -91,28 +92,28 @@ DIALECT = Dialect(
 
 
 UNREADABLE = (
-    "libpq cannot read the URL: an option in it is unknown, its port is no number, or a character with a special"
-    " meaning, in a password say, is not written as %XX"
+    "libpq cannot read the URL: an option in it is unknown, its port is not a number, or a character with a special"
+    " meaning, for example in a password, is not written as %XX"
 )
 
 
 def parse(url: str) -> str:
-    """Return a URL, with our defaults for what it leaves out, as what libpq calls a connection string.
+    """Return libpq's connection string for a URL, with our defaults for the options that the URL leaves out.
 
-    Raises ValueError if libpq cannot read it.
+    Raises ValueError if libpq cannot read the URL.
     """
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # Its words have parts of the URL in them, which may be parts of the password.
+        # libpq's message quotes parts of the URL, which may be parts of the password.
         raise ValueError(UNREADABLE) from None
-    # libpq takes a password that has a slash in it for a port, and would say so.
+    # libpq takes a part of a password with a slash for the port, and would quote it in its message.
     if "@" in str(given.get("dbname")) or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
         raise ValueError(UNREADABLE)
     defaults = dict(DEFAULTS)
     hosts = [given.get("host"), given.get("hostaddr"), os.environ.get("PGHOST"), os.environ.get("PGHOSTADDR")]
     if any("," in str(host) for host in hosts):
-        # Of several servers, only one takes writes.
+        # Only one of several servers takes writes.
         defaults["target_session_attrs"] = "read-write"
     for name, variable in VARIABLES.items():
         if variable in os.environ:
@@ -121,9 +122,9 @@ def parse(url: str) -> str:
 
 
 def prepare(conninfo: str) -> None:
-    """Create the tables if there are none, and see that those that are there are ours and can be written to.
+    """Create the tables if there are none. Check that existing tables are ours and can be written to.
 
-    Raises CannotOpenDatabase, having changed nothing that is not ours.
+    Raises CannotOpenDatabase. It never changes tables that are not ours.
     """
     database = ByConnectionString(conninfo, prefer_psycopg3=True)
     try:
@@ -134,13 +135,13 @@ def prepare(conninfo: str) -> None:
 
 
 def open_orders(conninfo: str, connections: int) -> Orders:
-    """Open the database for the running event loop: one connection is for writes, the others are for polls."""
+    """Open the database for the running event loop. One connection is for writes, the others are for reads."""
     readers = [Session(conninfo) for _ in range(connections - 1)]
     return Orders(Session.queries, Sets(read, *readers), Sets(write, Session(conninfo)))
 
 
 class Session:
-    """A connection that is there when it is needed."""
+    """A connection that is opened when it is needed, and opened again after it is lost."""
 
     queries = Queries(DIALECT)
 
@@ -152,7 +153,7 @@ class Session:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Connect, if there is no connection; undo what fails. Raises Collision, DatabaseLost or the error itself."""
+        """Connect if necessary, and roll back what fails. Raises Collision, DatabaseLost or the error itself."""
         connection = self._connected()
         self._is_committing = False
         try:
@@ -185,14 +186,14 @@ class Session:
         return [cursor.fetchall() if cursor and cursor.description else [] for cursor in cursors]
 
     def give_up(self) -> None:
-        """Cut the connection if nothing has come back for long: the server may have frozen, and another taken over.
+        """Cut the connection if a trip takes longer than STUCK_S.
 
-        A commit is waited for however long it takes: the server would go on with it, and each connection given up
-        would take another of the server's.
+        The server may have frozen, and another server taken over. A commit is never cut, however long it takes: the
+        server would go on with it, and each new connection would use one more of the server's connections.
         """
         connection = self._connection
         if connection and not self._is_committing and time.monotonic() > self._trip_began + STUCK_S:
-            # psycopg is in use on the other thread, which finds its connection cut.
+            # Another thread is using psycopg, so this shuts down only the socket. That thread then gets an error.
             with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as cut:
                 cut.shutdown(socket.SHUT_RDWR)
 
@@ -206,7 +207,8 @@ class Session:
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             try:
-                # Prepared at once: in a pipeline, psycopg does not notice that it failed to prepare a known statement.
+                # Statements are prepared at their first use. In a pipeline, psycopg does not notice when it fails to
+                # prepare a statement that it knows.
                 self._connection = psycopg.connect(
                     self._conninfo, autocommit=True, context=ADAPTERS, prepare_threshold=0
                 )
@@ -219,7 +221,7 @@ class Session:
 
 
 class TimeLoader(Loader):
-    """Loads times as the text that `order_profile` has."""
+    """Loads times as text in the format of `order_profile`."""
 
     def load(self, data: Buffer) -> str:
         """Return a `timestamptz` as RFC 3339 text."""
@@ -232,7 +234,7 @@ ADAPTERS.register_loader("uuid", TextLoader)
 
 
 class ByConnectionString(PostgresqlDatabase):
-    """Peewee's view of a database, which it would take for a name."""
+    """A Peewee database that connects by a connection string, which Peewee would take for a database name."""
 
     def _connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.database, autocommit=True)
@@ -249,7 +251,7 @@ class SchemaVersion(Model):
 
 def _prepare(database: PostgresqlDatabase) -> None:
     database.execute_sql("SELECT set_config('statement_timeout', %s, false)", (f"{START_TIMEOUT_S}s",))
-    # It lets one of several starting processes in at a time, until it disconnects.
+    # Only one process at a time gets past this lock. It holds the lock until it disconnects.
     database.execute_sql("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
     _refuse_unusable(database)
     with database.atomic():
@@ -257,7 +259,7 @@ def _prepare(database: PostgresqlDatabase) -> None:
 
 
 def _refuse_unusable(database: PostgresqlDatabase) -> None:
-    """Raise CannotOpenDatabase if no order could be kept here as it has to be."""
+    """Raise CannotOpenDatabase if the database cannot keep orders as the contract demands."""
     settings = "current_setting('server_encoding'), current_setting('transaction_read_only'), current_setting('fsync')"
     schema, encoding, read_only, fsync = database.execute_sql(f"SELECT current_schema(), {settings}").fetchone()
     if schema is None:
@@ -271,7 +273,7 @@ def _refuse_unusable(database: PostgresqlDatabase) -> None:
 
 
 def _create_schema(database: PostgresqlDatabase) -> None:
-    """Create the tables in a database that has none of ours; raise CannotOpenDatabase if somebody else's are there."""
+    """Create our tables if there are none. Raises CannotOpenDatabase if the existing tables are not usable as ours."""
     tables = database.get_tables()
     with SchemaVersion.bind_ctx(database):
         if SchemaVersion._meta.table_name not in tables:
@@ -289,18 +291,18 @@ def _create_schema(database: PostgresqlDatabase) -> None:
         query = "SELECT has_table_privilege('assigned_order', %s)"
         if not database.execute_sql(query, (privilege,)).fetchone()[0]:
             raise CannotOpenDatabase(f"its user lacks the privilege {privilege} on the table assigned_order")
-    # Last: nobody sees columns without a privilege.
+    # This check comes last, because a user without a privilege sees no columns.
     if lacking := missing_parts(database):
         raise CannotOpenDatabase(f"it lacks {', '.join(lacking)}")
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error says in one line; libpq takes several."""
+    """Return the message of an error on one line. libpq's messages have several lines."""
     return " ".join(str(error).split())
 
 
 def _name(conninfo: str) -> str:
-    """Return what a connection string says, without the secrets."""
+    """Return the options of a connection string that name the database, without the secrets."""
     said = conninfo_to_dict(conninfo)
     return " ".join(
         f"{name}={said[name]}" for name in ("host", "hostaddr", "port", "dbname", "user", "service") if name in said

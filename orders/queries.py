@@ -1,7 +1,7 @@
 """The service's queries, written in Peewee and compiled once.
 
-Each is for a set of orders or executors, whose ids are bound as a list. Building a query costs Peewee about twenty
-times what SQLite takes to run it, so each is turned into SQL when the program starts.
+Each query is for a set of orders or executors. Their ids are bound as a list. Peewee needs about 20 times as long to
+build a query as SQLite to run it, so each is compiled at start.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,39 +18,39 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Placeholder:
-    """A value that is bound when a query is executed: its name, and what makes of it what the driver takes."""
+    """A value that is bound when a query runs: its name, and a function that converts it for the driver."""
 
     name: str
     encode: Callable[[Any], Any] = lambda value: value
 
 
 def placeholder(*arguments: Any) -> Value:
-    """Return the place of a value in a query; the arguments are those of Placeholder."""
+    """Return a placeholder as a part of a Peewee query. The arguments are those of Placeholder."""
     return Value(Placeholder(*arguments), converter=False)
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What is written differently for one kind of database."""
+    """The parts of the SQL that differ between kinds of databases."""
 
     database: Database
     begin: str
-    # That a column is in the list called so.
+    # The condition that a column's value is in the list with this name.
     one_of: Callable[[Field, str], Node]
     # The later of two times.
     later_of: Callable[[Node, Node], Node]
-    # What the list of new orders is selected from, and its columns.
+    # The source that the new orders are selected from, and the columns to select.
     new_orders: tuple[Node, list[Node]]
 
 
 class Query:
-    """A Peewee query as the SQL of one kind of database."""
+    """A Peewee query, compiled to the SQL of one kind of database."""
 
     def __init__(self, database: Database, query: Node) -> None:
         self._sql, self._values = database.get_sql_context().sql(query).query()
 
     def __call__(self, **parameters: Any) -> Statement | None:
-        """Return the query with its values, or None if a list is empty, since it would find nothing."""
+        """Return the SQL and its values, or None if a list is empty, because the query would find nothing."""
         if [] in parameters.values():
             return None
         return self._sql, [
@@ -59,7 +59,7 @@ class Query:
 
 
 class Queries:
-    """The queries as the SQL of one kind of database."""
+    """All queries, compiled to the SQL of one kind of database."""
 
     def __init__(self, dialect: Dialect) -> None:
         def compiled(query: Node) -> Query:
@@ -79,7 +79,7 @@ class Queries:
             .where(ACTIVE)
             .returning(AssignedOrder.order_id)
         )
-        # A clock that was set back must not make an order acquired before it was assigned.
+        # If the clock was set back, an order must still not be acquired before it was assigned.
         acquire_time = dialect.later_of(placeholder("now"), AssignedOrder.assign_time)
         self.acquire_orders = compiled(
             AssignedOrder.update(execution_status=ExecutionStatus.ACQUIRED.value, acquire_time=acquire_time)
@@ -101,9 +101,9 @@ class Queries:
         self.delete_orders = compiled(AssignedOrder.delete())
 
     def newest_orders(self, filters: Mapping[str, str], limit: int) -> Statement | None:
-        """Return the query of the newest orders, first of all, with the number of all of them as a last column.
+        """Return the query for the `limit` newest orders, the newest first.
 
-        `filters` has the value of each column that is asked for.
+        Its last column is the number of all matching orders. `filters` maps a column to the value it must have.
         """
         query = (
             AssignedOrder.select(AssignedOrder, fn.COUNT(SQL("*")).over())

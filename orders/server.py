@@ -1,4 +1,4 @@
-"""Listening, serving and stopping: what one process does, alone or as a worker."""
+"""Runs the server in one process, alone or as a worker: accepts connections, serves them, and stops gracefully."""
 
 import asyncio
 import errno
@@ -40,7 +40,7 @@ ACCEPT_RETRY_S = 1.0
 QUIET_BEFORE_CLOSE_S = 0.25
 STOP_TIMEOUT_S = 10.0
 
-# What Tornado answers, by itself, to a message that it cannot read, and what is sent in its place (D11).
+# Tornado answers a message that it cannot read with the first of these. The server sends the second instead (D11).
 TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 JSON_BAD_REQUEST = (
     "HTTP/1.1 400 Bad Request\r\n"
@@ -54,20 +54,20 @@ JSON_BAD_REQUEST = (
 
 
 class CannotStart(Exception):
-    """The server cannot start; the message says why, in one line."""
+    """The server cannot start. The message says why, on one line."""
 
 
 class RefusingStream(IOStream):
-    """A client's connection, on which what is not a request is refused in JSON."""
+    """A client's connection. A message that is not a request gets a refusal in JSON."""
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        """Write, in JSON if it is Tornado's own bare refusal."""
+        """Write data. Replace Tornado's own bare refusal with one in JSON."""
         if data == TORNADO_BAD_REQUEST:
             data = JSON_BAD_REQUEST.format(date=http_date()).encode() + BAD_REQUEST.body
         return super().write(data)
 
     def close(self, exc_info: Any = False) -> None:
-        """Close; headers that are too long, which Tornado leaves without an answer, are refused first."""
+        """Close the connection. First refuse headers that are too long, which Tornado does not answer."""
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
             self.write(TORNADO_BAD_REQUEST)
         super().close(exc_info)
@@ -79,9 +79,9 @@ class Server:
     def __init__(
         self, app: App, listeners: list[socket.socket], *, idle_timeout_s: float, accept_at_once: int = BACKLOG
     ) -> None:
-        """Accept connections from now on, `accept_at_once` of those that wait at a time.
+        """Accept connections from now on, at most `accept_at_once` per listener in one turn of the event loop.
 
-        Connections that take longer than `idle_timeout_s` to send their next request are closed.
+        The server closes a connection that takes longer than `idle_timeout_s` to send its next request.
         """
         self._in_flight = app.in_flight
         self._listeners = listeners
@@ -103,7 +103,7 @@ class Server:
                 return
 
     def _accept(self, listener: socket.socket) -> bool:
-        """Take one connection; return whether there was one."""
+        """Accept one connection; return whether there was one."""
         try:
             connection, address = listener.accept()
         except OSError as error:
@@ -111,7 +111,7 @@ class Server:
                 logger.warning("cannot accept connections: %s", error.strerror)
                 self._loop.remove_reader(listener)
                 self._loop.call_later(ACCEPT_RETRY_S, self._resume, listener)
-            return False  # Otherwise, another worker was faster, or the client has gone.
+            return False  # For any other error, another worker was faster or the client has gone.
         self._serve(connection, address)
         return True
 
@@ -124,11 +124,11 @@ class Server:
             self._loop.add_reader(listener, self._accept_waiting, listener)
 
     async def stop(self, quiet_s: float = QUIET_BEFORE_CLOSE_S) -> None:
-        """Accept no more, answer what is on its way, and close every connection.
+        """Stop accepting connections, answer the requests on their way, and close every connection.
 
-        Clients that are connected are told to close with their next answer, so a request that was sent before the
-        stop is answered, and arrives within `quiet_s` seconds. It takes no longer than STOP_TIMEOUT_S, however slow
-        the clients are.
+        Each connected client is told with its next answer that the connection closes. A request that was sent before
+        the stop is answered if it arrives within `quiet_s` seconds. The stop takes at most STOP_TIMEOUT_S, however
+        slow the clients are.
         """
         for listener in self._listeners:
             self._loop.remove_reader(listener)
@@ -149,7 +149,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until the parent process is gone.
 
-    Calls `on_ready` once requests are answered.
+    Calls `on_ready` when the server can answer requests.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -170,7 +170,7 @@ async def serve(
                 make_app(contract, orders, access_log, cors=cors, controls=controls),
                 listeners,
                 idle_timeout_s=settings.idle_timeout,
-                # Tornado would take all connections that wait. Workers take turns, and so share a burst out.
+                # Each worker accepts one connection at a time, so that all workers share a burst.
                 accept_at_once=BACKLOG if settings.workers == 1 else 1,
             )
             on_ready()
@@ -181,13 +181,13 @@ async def serve(
         finally:
             await orders.close()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        # The loop would leave the signals to kill the process, which a second one should not.
+        # Without the loop's handler, a signal would kill the process. A second signal must not do that.
         loop.remove_signal_handler(signal_number)
         signal.signal(signal_number, signal.SIG_IGN)
 
 
 def run(settings: Settings) -> None:
-    """Do what `orders serve` does: serve until a signal says stop. Raises CannotStart."""
+    """Run `orders serve`: serve until a signal stops it. Raises CannotStart."""
     start_logging(settings.log_level, write_if_possible)
     try:
         contract = load_contract(contract_path())
@@ -216,6 +216,6 @@ def run(settings: Settings) -> None:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open connections as the system does: the usual limit of 1,024 files is for other programs."""
+    """Allow as many open connections as the system permits. The usual limit of 1,024 files is too low for a server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,14 +1,15 @@
-"""Sets: calls that wait while the database is busy, and then go to it together.
+"""Queues calls while the database is busy, and runs them in sets; retries a set that fails.
 
-There is one queue, one thread with one connection, and one reply per call. The thread takes everything that waits as
-one set, answers it, and takes what has come meanwhile. So the sets grow with the load: a set of polls is one query, a
-set of writes one transaction with one wait for the disk. What can go wrong with a set, and what is done about it:
+There is one queue, one thread per connection, and one reply per call. The thread takes all waiting calls as one set
+and answers them. Then it takes the calls that have arrived in the meantime. So the sets grow with the load. A set of
+polls is one query. A set of writes is one transaction, with one wait for the disk. This is what happens when a set
+fails:
 
-    another process has won a race, or keeps a lock ...... each half is run by itself; a call that is alone, again
-    a call cannot be run ................................. each half is run by itself; a call that is alone fails
-    the database is away, or nobody knows whether it
-      has committed the set .............................. the calls fail
-    a call is not answered within ANSWER_TIMEOUT_S ....... it fails, and is not run if it has not begun
+    another process won a race, or holds a lock ..... each half runs by itself; a single call is tried again
+    a call cannot run ............................... each half runs by itself; a single call fails
+    the database is away, or it is unknown whether
+      it committed the set .......................... the calls fail
+    a call has no answer within ANSWER_TIMEOUT_S .... the call fails, and does not run if it has not begun
 """
 
 import asyncio
@@ -28,21 +29,21 @@ ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 RETRY_PAUSE_S = 0.005
 MAX_SET = 500
-# How many turns of the event loop may have calls that wait.
+# The calls that arrive in one turn of the event loop are queued as one entry. This is the most entries that may wait.
 MAX_WAITING = 5_000
 
 
 class Collision(Exception):
-    """Another process was faster, or keeps a lock. Nothing was committed."""
+    """Another process was faster, or holds a lock. Nothing was committed."""
 
 
 class DatabaseLost(Exception):
-    """There is no connection, or it broke, so that nobody knows whether anything was committed."""
+    """There is no connection, or it broke and it is unknown whether anything was committed."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What somebody wants from the database, and the reply for which they wait."""
+    """A request to the database, and the reply that its caller waits for."""
 
     kind: Literal["poll", "assign", "acquire", "cancel", "statement"]
     order_id: str = ""
@@ -53,13 +54,13 @@ class Call:
     cause: Exception | None = None
 
     def keys(self) -> set[tuple[str, str]]:
-        """Return what no two calls of a set may have in common."""
+        """Return the order and the executor that no other call of the set may name. A poll has neither."""
         if self.kind == "poll":
             return set()
         return {("order", self.order_id), ("executor", self.executor_id)} - {("order", ""), ("executor", "")}
 
     def expire(self) -> None:
-        """Fail, because the time is up."""
+        """Fail with TimeoutError, unless there is a reply already."""
         if not self.reply.done():
             error = TimeoutError(f"the database has not answered within {ANSWER_TIMEOUT_S} s")
             error.__cause__ = self.cause
@@ -72,13 +73,13 @@ class Session(Protocol):
     queries: Queries
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait until the database can be used, and undo what fails. Raises Collision and DatabaseLost."""
+        """Wait until the database can be used, and roll back what fails. Raises Collision and DatabaseLost."""
 
     def trip(self, *statements: Statement | None) -> list[Rows]:
         """Execute statements; return the rows of each."""
 
     def give_up(self) -> None:
-        """Stop waiting for a database that hangs. Called on the event loop's thread."""
+        """Stop waiting for a database that hangs. Runs on the event loop's thread."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -88,27 +89,30 @@ Work = Callable[[Session, list[Call]], list[Any]]
 
 
 class Sets:
-    """Calls that go to a database in sets."""
+    """A queue of calls that go to a database in sets."""
 
     def __init__(self, work: Work, *sessions: Session, threads: bool = True) -> None:
-        """Have sets answered by `work`: on a thread per session, or on the event loop where nothing has to wait."""
+        """Run sets with `work`: on one thread per session, or on the event loop if `work` never has to wait."""
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._sessions = sessions
         self._gathering: list[Call] = []
         self._arrived: SimpleQueue[list[Call] | None] = SimpleQueue()
-        # Daemons, because a stop does not wait for a database that has hung.
+        # Daemon threads, because a stop does not wait for a database that hangs.
         self._threads = [Thread(target=self._serve, args=(session,), daemon=True) for session in sessions if threads]
         for thread in self._threads:
             thread.start()
 
     async def result(self, call: Call) -> Any:
-        """Return the result of a call. Raises its error, or TimeoutError."""
+        """Queue a call and return its result.
+
+        Raises the call's own error, TimeoutError, or RuntimeError if too many calls wait already.
+        """
         if self._arrived.qsize() > MAX_WAITING:
             raise RuntimeError("too many calls wait for the database already")
         call.reply = self._loop.create_future()
         if not self._gathering:
-            # Once per turn of the event loop: the requests that have arrived together make one set.
+            # Once per turn of the event loop, so that requests that arrive together make one set.
             self._loop.call_soon(self._hand_over)
         self._gathering.append(call)
         timer = self._loop.call_later(ANSWER_TIMEOUT_S, self._expire, call)
@@ -141,8 +145,9 @@ class Sets:
                 self._run(self._sessions[0], next_set(waiting), waiting)
 
     def _serve(self, session: Session) -> None:
-        """Run set after set, on a thread, until there is nothing left to do."""
-        # Connecting takes long where a host is down, so it begins before the first call, which tries again if it fails.
+        """Run set after set on this thread, until the queue is closed and empty."""
+        # It can take long to connect if a host is down, so this begins before the first call. If it fails, the first
+        # call tries again.
         with suppress(Exception), session.turn():
             pass
         waiting: deque[Call] = deque()
@@ -157,12 +162,12 @@ class Sets:
             if waiting:
                 self._run(session, next_set(waiting), held)
             if held:
-                # One at a time, so that those who wait for a lock hold up nobody else for longer than one of them does.
+                # One at a time, so that other calls wait for at most one call that waits for a lock.
                 self._run(session, [held.popleft()], held)
         session.close()
 
     def _run(self, session: Session, calls: list[Call], held: deque[Call]) -> None:
-        """Run calls as one set and answer them; a single call that collides is added to `held`, to be tried again."""
+        """Run calls as one set and answer them. Add a single call that collides to `held`, to be tried again."""
         failure: Exception | None = None
         try:
             with session.turn():
@@ -184,7 +189,7 @@ class Sets:
             self._answer(calls, [failure] * len(calls))
 
     def _answer(self, calls: list[Call], outcomes: list[Any]) -> None:
-        """Give each call its outcome: a result, or the error that it raises."""
+        """Give each call its outcome: a result, or an error to raise."""
 
         def answer() -> None:
             for call, outcome in zip(calls, outcomes, strict=True):
@@ -198,13 +203,13 @@ class Sets:
         if not self._threads:
             answer()
         else:
-            # The event loop is closed if this took longer than a stop waits.
+            # The event loop is closed already if the set took longer than STOP_TIMEOUT_S.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(answer)
 
 
 def next_set(waiting: deque[Call]) -> list[Call]:
-    """Take every waiting call except those that share a key with an earlier one."""
+    """Take from `waiting`, and return, the calls that share no key with an earlier one: at most MAX_SET."""
     taken: list[Call] = []
     left: list[Call] = []
     keys: set[tuple[str, str]] = set()
@@ -215,5 +220,5 @@ def next_set(waiting: deque[Call]) -> list[Call]:
         else:
             left.append(call)
     waiting.extendleft(reversed(left))
-    # Sorted, so that the sets of two processes seldom wait for each other in a circle.
+    # Sorted, because two processes that lock rows in the same order seldom deadlock.
     return sorted(taken, key=lambda call: (call.executor_id, call.order_id))

@@ -1,7 +1,7 @@
-"""Orders in an SQLite file, or in memory: for one host, and as many processes as it has cores.
+"""Keeps orders in an SQLite file or in memory: for one host, and as many processes as it has cores.
 
-A look at the orders takes microseconds, so it is done at once, on the event loop. Sets of calls that write are done on
-a thread, which waits for other processes that write, and for the disk.
+Reads take microseconds, so they run on the event loop. Writes run on a thread: they wait for other processes and the
+disk.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from orders.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase, create_ta
 from orders.queries import Dialect, Queries, Rows, Statement, placeholder
 from orders.sets import ANSWER_TIMEOUT_S, Collision, Sets
 
-# "ORDS" in the header of the file (PRAGMA application_id) tells our databases from other programs'.
+# "ORDS" in the header of the file (PRAGMA application_id) marks a database as ours.
 APPLICATION_ID = 0x4F524453
 
 PREPARE_TIMEOUT_S = 10.0
@@ -42,14 +42,15 @@ DIALECT = Dialect(
 
 
 def open_orders(path: str) -> Orders:
-    """Open the database for the running event loop. A file must have been prepared. Raises CannotOpenDatabase."""
+    """Open the database for the running event loop. Call `prepare` on a file first. Raises CannotOpenDatabase."""
     try:
         database = database_of(path)
         reads = Sets(read, Session(database), threads=False)
         if path == MEMORY:
             create_schema(database)
             return Orders(Session.queries, reads, Sets(write, Session(database), threads=False))
-        # A short wait for other programs: meanwhile nobody else could write, and calls would expire that are run later.
+        # The wait for other programs is short. During it, no other process can write, and calls that expire would
+        # still run afterwards.
         writer = Session(database_of(path, wait_s=BUSY_TIMEOUT_S), Lock(path))
         return Orders(Session.queries, reads, Sets(write, writer))
     except (PeeweeException, OSError) as error:
@@ -57,15 +58,18 @@ def open_orders(path: str) -> Orders:
 
 
 def database_of(path: str, wait_s: float = ANSWER_TIMEOUT_S) -> SqliteDatabase:
-    """Open the database at a path. Each commit waits for the disk, and for `wait_s` seconds for other programs."""
+    """Open the database at a path.
+
+    Each commit waits for the disk. Statements wait up to `wait_s` seconds for a lock that another program holds.
+    """
     database = SqliteDatabase(
         path,
         pragmas={"synchronous": "full"},
         timeout=wait_s,
-        # It is opened on one thread and used on another.
+        # One thread opens the connection and another uses it.
         thread_safe=False,
         check_same_thread=False,
-        # Times are text, which SQLite has no better type for.
+        # SQLite has no type for times.
         field_types={"TIMESTAMPTZ": "TEXT"},
     )
     database.connect()
@@ -73,24 +77,24 @@ def database_of(path: str, wait_s: float = ANSWER_TIMEOUT_S) -> SqliteDatabase:
 
 
 class Session:
-    """A connection to a file, or to a database in memory."""
+    """A connection to a file or to a database in memory."""
 
     queries = Queries(DIALECT)
 
     def __init__(self, database: SqliteDatabase, lock: "Lock | None" = None) -> None:
-        """Use an open database; what writes needs a lock."""
+        """Use an open database. A session that writes to a file needs a lock."""
         self._database = database
         self._connection: sqlite3.Connection = database.connection()
         self._lock = lock
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the lock, and undo what fails. Raises Collision or the error itself."""
+        """Wait for the lock, and roll back what fails. Raises Collision or the error itself."""
         with self._lock or nullcontext():
             try:
                 yield
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # By a program that knows nothing of the lock.
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # By a program that does not take our lock.
                     raise Collision from error
                 raise
             finally:
@@ -100,16 +104,16 @@ class Session:
     def trip(self, *statements: Statement | None) -> list[Rows]:
         """Execute statements; return the rows of each.
 
-        Now and then, a COMMIT moves what is in the WAL to the database itself. We have the lock then, so nobody else
-        does the same: before version 3.51.3, two at a time can lose what is committed (https://sqlite.org/wal.html).
+        Some commits also move the contents of the WAL to the database file. They hold the lock, so no two processes do
+        this at once. Before SQLite 3.51.3, that could lose committed data (https://sqlite.org/wal.html).
         """
         return [self._connection.execute(*statement).fetchall() if statement else [] for statement in statements]
 
     def give_up(self) -> None:
-        """Do nothing: the lock is waited for however long another process keeps it."""
+        """Do nothing: a session waits for the lock however long another process holds it."""
 
     def close(self) -> None:
-        """Close the connection; the last one of all clears the WAL away."""
+        """Close the connection. The last connection to close deletes the WAL."""
         with self._lock or nullcontext():
             self._database.close()
         if self._lock:
@@ -117,10 +121,11 @@ class Session:
 
 
 class Lock:
-    """The right to write, which processes have in turns; the kernel takes it from a process that has died.
+    """A lock that processes take in turn before they write. The kernel frees the lock of a process that has died.
 
-    SQLite alone would keep their transactions apart, but it waits by sleeping longer and longer, which starves one
-    of two busy processes. Here, whoever waits stands in the door: who has just left the room cannot pass them.
+    SQLite's own locks would be enough to keep transactions apart. But SQLite waits by sleeping longer and longer, so
+    one of two busy processes would starve. Here there are two locks, the door and the room. A process that waits for
+    the room holds the door, so a process that has just left cannot enter again first.
     """
 
     def __init__(self, path: str) -> None:
@@ -137,15 +142,15 @@ class Lock:
         fcntl.flock(self._room, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the files, which stay for the other processes."""
+        """Close the lock files. They stay on the disk for the other processes."""
         os.close(self._door)
         os.close(self._room)
 
 
 def prepare(path: str) -> None:
-    """Create the file if there is none, and see that it is ours and can be written to.
+    """Create the file if there is none. Check that it is ours and can be written to.
 
-    Raises CannotOpenDatabase, having changed nothing that is not ours.
+    Raises CannotOpenDatabase. It never changes a file that is not ours.
     """
     if path == MEMORY:
         return
@@ -153,7 +158,7 @@ def prepare(path: str) -> None:
         _refuse_unusable(path)
         with _alone(path):
             _refuse_foreign(path)
-            # Not in WAL mode yet: what says that the file is ours must be in the file itself from the start.
+            # WAL mode comes last: the mark that the file is ours must be in the file itself from the start.
             database = database_of(path)
             with closing(database):
                 create_schema(database)
@@ -164,7 +169,7 @@ def prepare(path: str) -> None:
 
 
 def create_schema(database: SqliteDatabase) -> None:
-    """Create the table in a database that is empty; raise CannotOpenDatabase if it is somebody else's."""
+    """Create the table in an empty database. Raises CannotOpenDatabase if the database is not ours or lacks a part."""
     with database.atomic():
         if _is_empty(database.connection()):
             create_tables(database)
@@ -175,7 +180,7 @@ def create_schema(database: SqliteDatabase) -> None:
 
 
 def _refuse_unusable(path: str) -> None:
-    """Look where the file is or is to be; raise CannotOpenDatabase if it cannot be used there."""
+    """Raise CannotOpenDatabase if the path cannot hold a database that can be read and written."""
     file = Path(path)
     if file.is_dir():
         raise CannotOpenDatabase("it is a directory")
@@ -183,7 +188,7 @@ def _refuse_unusable(path: str) -> None:
         raise CannotOpenDatabase(f"there is no directory {file.parent}")
     if file.exists() and not file.is_file():
         raise CannotOpenDatabase("it is not a file")
-    # SQLite opens what it cannot write to for reading, and says so only at the first write.
+    # SQLite opens a file that it cannot write to for reading, and fails only at the first write.
     for needed in (file.parent, file):
         if needed.exists() and not os.access(needed, os.R_OK | os.W_OK):
             raise CannotOpenDatabase(f"{needed} cannot be read and written")
@@ -191,11 +196,11 @@ def _refuse_unusable(path: str) -> None:
 
 @contextmanager
 def _alone(path: str) -> Iterator[None]:
-    """Let one of several processes that prepare a file in at a time.
+    """Keep other processes from preparing a file in the same directory. Raises TimeoutError.
 
-    Between the steps of another, it would take the file for another program's, or be refused the change to WAL mode,
-    for which SQLite does not wait. The lock is on the directory, because there may be no file, and none may be left
-    beside one that is not ours. Raises TimeoutError.
+    Without this, a process could see the file between two steps of another process. It would take the file for
+    another program's. Or it could not change to WAL mode, because SQLite does not wait for that. The lock is on the
+    directory, because the file may not exist yet, and we must leave no lock file beside a file that is not ours.
     """
     directory = os.open(Path(path).resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
     deadline = time.monotonic() + PREPARE_TIMEOUT_S
@@ -209,24 +214,24 @@ def _alone(path: str) -> Iterator[None]:
             time.sleep(POLL_S)
         yield
     finally:
-        # Closing is not enough if the process was forked meanwhile.
+        # If the process has forked in the meantime, closing the directory does not free the lock.
         fcntl.flock(directory, fcntl.LOCK_UN)
         os.close(directory)
 
 
 def _refuse_foreign(path: str) -> None:
-    """Look at the file without touching it; raise CannotOpenDatabase unless it is ours, or empty, or not there."""
+    """Raise CannotOpenDatabase unless the file is ours, empty or missing. Never changes the file."""
     if Path(path).exists():
-        # Even a read-only connection may leave files beside the database, an immutable one does not.
+        # Even a read-only connection may leave files beside the database. An immutable connection does not.
         with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as connection:
-            # After a crash, the first page may count pages that are not in the file: a checkpoint or the creation was
-            # cut short. A connection that looks at the WAL or the journal mends that; this one has to pass over it.
+            # If a crash cut short a checkpoint or the creation, the first page may count pages that are not in the
+            # file. A connection that reads the WAL or the journal repairs that. An immutable one has to ignore it.
             connection.execute("PRAGMA writable_schema = ON")
             _is_empty(connection)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
-    """Return whether there is nothing in the database; raise CannotOpenDatabase if what is there is not ours."""
+    """Return whether the database is empty. Raises CannotOpenDatabase if it has contents that are not ours."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:

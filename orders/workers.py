@@ -1,7 +1,8 @@
-"""Several processes on the same listening sockets and one database.
+"""Runs several processes on the same listening sockets and one database.
 
-The parent only watches: it starts the workers, says when all of them answer, replaces one that dies, and hands
-SIGTERM and SIGINT on. A worker whose parent is gone stops by itself (`orders.server.serve`).
+The parent serves no requests. It starts the workers and waits until all of them are ready. It replaces a worker that
+dies, and stops the workers on SIGTERM and SIGINT. A worker whose parent is gone stops by itself
+(`orders.server.serve`).
 """
 
 import logging
@@ -30,9 +31,10 @@ class Workers:
     """The worker processes of one server."""
 
     def __init__(self, count: int, work: Work, listeners: list[socket.socket]) -> None:
-        """Start `count` processes that run `work`, which is passed what to call when it is ready.
+        """Start `count` processes, and wait until all are ready.
 
-        Raises WorkerFailed, having stopped all of them, if one does not come up.
+        Each process runs `work`. The argument of `work` is a function that it must call when it is ready. If a process
+        fails to start, all are stopped. Raises WorkerFailed.
         """
         self._work = work
         self._listeners = listeners
@@ -60,7 +62,7 @@ class Workers:
             process.terminate()
 
     def watch(self) -> None:
-        """Replace workers that die, until all have ended because of `stop`."""
+        """Replace workers that die, until `stop` has ended all of them."""
         while self._processes:
             ended = wait([process.sentinel for process in self._processes])
             for process in [process for process in self._processes if process.sentinel in ended]:
@@ -71,7 +73,7 @@ class Workers:
                     self._replace()
 
     def _replace(self) -> None:
-        # The pause keeps workers that cannot live from taking the machine with them.
+        # The pause keeps workers that always die from using up the machine.
         while not self._stopping:
             time.sleep(RESTART_PAUSE_S)
             try:
@@ -83,7 +85,7 @@ class Workers:
     def _start(self) -> tuple[BaseProcess, Connection]:
         ready, is_ready = self._context.Pipe(duplex=False)
         process = self._context.Process(target=self._run, args=(is_ready,), name="orders-worker")
-        # A worker must not handle a signal as its parent does, so none comes in before it has said so.
+        # Signals are blocked during the fork. Otherwise the worker could handle one with its parent's handler.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -94,7 +96,7 @@ class Workers:
         return process, ready
 
     def _run(self, is_ready: Connection) -> None:
-        # The parent's handlers came along with the fork; until the worker has its own, it just ends.
+        # The fork copied the parent's handlers. Until the worker has handlers of its own, a signal just ends it.
         for signal_number in SIGNALS:
             signal.signal(signal_number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -112,7 +114,7 @@ class Workers:
             sys.exit(1)
 
     def _wait_until_ready(self, process: BaseProcess, ready: Connection) -> None:
-        """Raise WorkerFailed, with the worker's own words if it had any, unless it comes up or is told to stop."""
+        """Wait until a worker is ready or told to stop. Raises WorkerFailed, with the worker's message if any."""
         with ready:
             try:
                 problem = ready.recv()

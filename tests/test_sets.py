@@ -1,4 +1,4 @@
-"""Sets of calls: what goes together, what a call that fails costs the others, and processes whose sets overlap."""
+"""Tests which calls share a set, how a call that fails affects the others, and processes whose sets overlap."""
 
 import asyncio
 import multiprocessing
@@ -20,12 +20,12 @@ from orders.lifecycle import Orders
 from orders.queries import Queries, Rows, Statement
 from orders.sets import MAX_SET, Call, Collision, DatabaseLost, Session, Sets, next_set
 
-# For a minute of it: ORDERS_TEST_ROUNDS=3000.
+# ORDERS_TEST_ROUNDS=3000 takes about a minute.
 ROUNDS = int(os.environ.get("ORDERS_TEST_ROUNDS", "60"))
 
 
 class Recorder:
-    """Records its sets, and answers each call with its order, or fails as it is told to."""
+    """Records its sets. Answers each call with its order_id, or fails with the error that `fault` returns."""
 
     queries = Queries(sqlite.DIALECT)
 
@@ -35,7 +35,7 @@ class Recorder:
         self.fault: Callable[[list[str]], Exception | None] = lambda order_ids: None
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait until it may go on."""
+        """Wait until the scenario sets `may_go_on`."""
         self.may_go_on.wait(20)
         return nullcontext()
 
@@ -44,7 +44,7 @@ class Recorder:
         return []
 
     def work(self, session: Session, calls: list[Call]) -> list[Any]:
-        """Answer a set."""
+        """Record a set and answer it."""
         order_ids = [call.order_id for call in calls]
         self.sets.append(order_ids)
         if error := self.fault(order_ids):
@@ -59,7 +59,7 @@ class Recorder:
 
 
 def with_recorder(scenario: Callable[[Recorder, Sets], Awaitable[None]]) -> None:
-    """Run a scenario with a recorder, which may go on when the scenario says so, or at its end."""
+    """Run a scenario with a recorder, which waits until the scenario sets `may_go_on` or ends."""
 
     async def run() -> None:
         recorder = Recorder()
@@ -74,7 +74,7 @@ def with_recorder(scenario: Callable[[Recorder, Sets], Awaitable[None]]) -> None
 
 
 def test_no_two_calls_of_a_set_have_an_order_or_an_executor_in_common() -> None:
-    """What touches the order or the executor of a call before it waits for the next set, and is the first there."""
+    """A call that names the order or executor of an earlier call waits for the next set, and goes first there."""
     first, same_executor = Call("assign", "1", "a", "zone"), Call("assign", "2", "a", "zone")
     same_order, other, cancel = Call("assign", "1", "b", "zone"), Call("assign", "3", "c", "zone"), Call("cancel", "3")
     acquire, cancel_other = Call("acquire", "1"), Call("cancel", "a")
@@ -86,20 +86,20 @@ def test_no_two_calls_of_a_set_have_an_order_or_an_executor_in_common() -> None:
 
 
 def test_polls_of_one_executor_go_together() -> None:
-    """What only looks has nothing to wait for."""
+    """Calls that only read may share a set, even for the same executor."""
     polls = [Call("poll", executor_id="a") for _ in range(3)]
     assert next_set(deque(polls)) == polls
 
 
 def test_a_set_has_a_largest_size() -> None:
-    """What is too much for one set makes the next one, in the order in which it came."""
+    """Calls beyond the largest size go to the next set, in the order in which they arrived."""
     calls = [Call("cancel", f"{number:03}") for number in range(MAX_SET + 1)]
     waiting = deque(calls)
     assert [next_set(waiting), next_set(waiting)] == [calls[:-1], calls[-1:]]
 
 
 def test_calls_gather_while_the_database_is_busy() -> None:
-    """What comes while a set is under way goes as the next one."""
+    """Calls that arrive while a set runs go together as the next set."""
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
         calls = [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5)]
@@ -114,7 +114,7 @@ def test_calls_gather_while_the_database_is_busy() -> None:
 
 
 def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever was told that the database did not answer does not find the order changed later."""
+    """If a client was told that the database did not answer, its call does not change the order later."""
     monkeypatch.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.2)
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
@@ -128,7 +128,7 @@ def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_call_that_collides_is_tried_again_alone() -> None:
-    """The others are answered at once, and have not to wait for it again (D12)."""
+    """The other calls are answered at once, and do not wait for the call that collides (D12)."""
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
         collisions = iter(range(5))
@@ -143,7 +143,7 @@ def test_a_call_that_collides_is_tried_again_alone() -> None:
 
 
 def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
-    """If the connection breaks during the commit, all calls of the set fail, and none of them is run twice."""
+    """If the connection breaks during the commit, all calls of the set fail, and none of them runs twice."""
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
         recorder.fault = lambda ids: DatabaseLost()
@@ -157,7 +157,7 @@ def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
 
 
 def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the database hangs, calls are refused at once when too many wait already."""
+    """While the database hangs, a call is refused at once if too many calls wait already."""
     monkeypatch.setattr("orders.sets.MAX_WAITING", 3)
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
@@ -174,7 +174,7 @@ def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatc
 
 
 def opened(url: str, scenario: Callable[[Orders], Awaitable[None]]) -> None:
-    """Run a scenario with an open database."""
+    """Prepare and open a database, and run a scenario with it."""
 
     async def run() -> None:
         orders = open_orders(DatabaseURL.parse(url), connections=2)
@@ -188,7 +188,7 @@ def opened(url: str, scenario: Callable[[Orders], Awaitable[None]]) -> None:
 
 
 def poison(url: str) -> None:
-    """Have the database refuse the order `bad`, at the last moment."""
+    """Make the database refuse the order `bad` when it is inserted."""
     if url.startswith("sqlite:"):
         execute(
             url,
@@ -200,7 +200,7 @@ def poison(url: str) -> None:
 
 
 def test_a_poisoned_call_does_not_spoil_its_set(any_database: str) -> None:
-    """Of calls that go together, one that cannot be run fails alone, and leaves nothing behind (D3)."""
+    """If one call of a set cannot run, only this call fails, and it changes nothing (D3)."""
 
     async def scenario(orders: Orders) -> None:
         await orders.assign("earlier", "executor-bad", "zone")
@@ -214,14 +214,14 @@ def test_a_poisoned_call_does_not_spoil_its_set(any_database: str) -> None:
         assert "poisoned" in str(outcomes.pop(10))
         assert outcomes == [True] * 20
         profile = await orders.acquire("executor-bad")
-        assert profile and profile["order_id"] == "earlier", "half of the assign was kept"
+        assert profile and profile["order_id"] == "earlier", "the failed assign has completed the earlier order"
         assert await orders.cancel("bad") is False
 
     opened(any_database, scenario)
 
 
 def test_a_set_of_the_largest_size_with_the_longest_ids(any_database: str) -> None:
-    """As many calls as a set may have, each with ids of 255 characters of 4 bytes, all succeed (D7)."""
+    """A set of the largest size succeeds, even if each id has 255 characters of 4 bytes (D7)."""
     ids = [f"{number:03}".ljust(255, "😀") for number in range(MAX_SET)]
 
     async def scenario(orders: Orders) -> None:
@@ -240,13 +240,13 @@ WIDTH = 16
 
 
 def overlap(url: str, number: int, meeting: Barrier, report: Connection) -> None:
-    """Send sets that overlap with another process's in every key; report what they came to, or the error."""
+    """Send sets that share every key with another process's sets. Report the results or the error."""
 
     async def run() -> list[Any]:
         orders = open_orders(DatabaseURL.parse(url), connections=2)
         rounds = []
         for round_number in range(ROUNDS):
-            # The same orders for the same executors, in another order; and the orders of the round before.
+            # Both use the same orders and executors, in different sequences, and the orders of the last round.
             order_ids = [f"{round_number}-{n}" for n in range(WIDTH)][:: 1 if number else -1]
             earlier = [f"{round_number - 1}-{n}" for n in range(WIDTH)][:: -1 if number else 1]
             meeting.wait(60)
@@ -273,7 +273,7 @@ def overlap(url: str, number: int, meeting: Barrier, report: Connection) -> None
 
 
 def test_two_processes_whose_sets_overlap_in_every_key(any_database: str) -> None:
-    """Every order is created once and cancelled at most once, and nobody gets an error for having raced (D12)."""
+    """Every order is created once and cancelled at most once, and no call fails because of a race (D12)."""
     prepare(DatabaseURL.parse(any_database))
     context = multiprocessing.get_context("spawn")
     meeting = context.Barrier(2)
@@ -293,8 +293,8 @@ def test_two_processes_whose_sets_overlap_in_every_key(any_database: str) -> Non
             end.close()
     assert isinstance(one, list) and isinstance(other, list), (one, other)
     for number, ((created, cancelled, acquired), theirs) in enumerate(zip(one, other, strict=True)):
-        assert not created & theirs[0] and not cancelled & theirs[1], "two have won the same race"
-        assert created | theirs[0] == {f"{number}-{n}" for n in range(WIDTH)}, "nobody has won a race"
+        assert not created & theirs[0] and not cancelled & theirs[1], "both processes have won the same race"
+        assert created | theirs[0] == {f"{number}-{n}" for n in range(WIDTH)}, "neither process has won a race"
         for order_id in acquired.keys() & theirs[2].keys():
             assert acquired[order_id] == theirs[2][order_id], "an order was acquired twice"
     active = "SELECT count(*), count(DISTINCT executor_id) FROM assigned_order"
