@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -122,6 +123,17 @@ def make_other_program(path: Path) -> None:
     execute(path, "CREATE TABLE assigned_order (something TEXT)")
 
 
+def make_other_program_that_has_crashed(path: Path) -> None:
+    """Make a database of another program that has left its WAL behind, which whoever opens the file clears away."""
+    original = path.with_name("original")
+    make_other_program(original)
+    with closing(sqlite3.connect(original, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("INSERT INTO assigned_order VALUES ('valuable')")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{original}{suffix}", f"{path}{suffix}")
+
+
 def make_newer_release(path: Path) -> None:
     """Make a database of a later release."""
     prepare(DatabaseURL("sqlite", str(path)))
@@ -165,6 +177,7 @@ def make_directory(path: Path) -> None:
     ("make", "complaint"),
     [
         (make_other_program, "belongs to another program"),
+        (make_other_program_that_has_crashed, "belongs to another program"),
         (make_newer_release, f"has schema version {SCHEMA_VERSION + 1}"),
         (make_text, "file is not a database"),
         (make_directory, "it is a directory"),
