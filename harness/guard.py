@@ -40,8 +40,13 @@ def _tell(line: str) -> None:
     pipe = _pipes.get(os.getpid())
     if pipe is None:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
+        process.wait()
         assert process.stdin
         pipe = _pipes[os.getpid()] = process.stdin
         atexit.register(_end, process)
@@ -51,9 +56,10 @@ def _tell(line: str) -> None:
 
 def _end(process: "subprocess.Popen[str]") -> None:
     """Close the pipe, and wait until the guard has cleared everything away."""
-    assert process.stdin
+    assert process.stdin and process.stdout
     process.stdin.close()
-    process.wait()
+    process.stdout.read()
+    process.stdout.close()
 
 
 def _clear(kind: str, name: str) -> None:
@@ -81,6 +87,9 @@ def _signal_group(group: int, signal_number: int) -> None:
 
 def main() -> None:
     """Run the guard: read what to clear away until the pipe closes, then clear it away."""
+    # No child of the process that it guards, or one that kills its children at its end would kill the guard too.
+    if os.fork():
+        os._exit(0)
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, signal.SIG_IGN)
     left: dict[str, None] = {}

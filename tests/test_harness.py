@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.processes import start
@@ -33,6 +34,8 @@ def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals)
     *pids, data, programs = started
     paths = [Path("/proc", pid) for pid in pids] + [Path(data), Path(programs)]
     assert [path for path in paths if not path.exists()] == []
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert not any("guard.py" in " ".join(child.cmdline()) for child in children), "it would be killed as a child"
     os.kill(process.pid, signal_number)
     process.communicate(timeout=30)
     wait_until(lambda: not any(path.exists() for path in paths), f"{paths} are gone", 30)
