@@ -1,8 +1,8 @@
 """Ends the processes that a process has started, and deletes its files, however that process ends.
 
-The guard is a process of its own at the other end of a pipe. Its parent tells it what to clear away. The guard clears
-it away when the pipe closes. The kernel closes the pipe even after SIGKILL. The guard imports little, so it starts
-fast.
+The guard is a process of its own at the other end of a pipe. The process that it guards tells it what to
+clear away. The guard clears it away when the pipe closes. The kernel closes the pipe even after SIGKILL. The guard
+imports little, so it starts fast.
 """
 
 import atexit

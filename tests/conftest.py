@@ -32,21 +32,6 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield postgresql
 
 
-@pytest.fixture(
-    scope="session",
-    params=["SQLite, 1 worker", "SQLite, 2 workers", "PostgreSQL, 1 worker", "PostgreSQL, 2 workers"],
-)
-def any_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server on each kind of database, with one worker, then with two."""
-    kind, workers = request.param.split(", ")
-    if kind == "SQLite":
-        database = f"sqlite:///{tmp_path_factory.mktemp('workers')}/orders.db"
-    else:
-        database = request.getfixturevalue("postgresql").create_database()
-    with ServerProcess("--workers", workers.split()[0], database=database) as service:
-        yield service
-
-
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database, of one kind, then of the other."""
