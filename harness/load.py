@@ -8,7 +8,7 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from harness.server import execute
-from orders.lifecycle import rfc3339
+from orders.storage.models import rfc3339
 
 
 class Load:

@@ -16,11 +16,11 @@ from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from orders import __version__
-from orders.cors import check_origin
-from orders.database import DatabaseURL, DatabaseURLError
-from orders.logs import LEVELS
-from orders.server import CannotStart, run
+from orders.http.cors import check_origin
+from orders.server.log import LEVELS
+from orders.server.serve import CannotStart, run
 from orders.settings import Settings
+from orders.storage.database import DatabaseURL, DatabaseURLError
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 

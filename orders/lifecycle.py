@@ -1,8 +1,8 @@
 """Assigns, acquires and cancels orders: the rules D1 to D6, applied to sets of calls.
 
 Each caller of `Orders` waits for its own result. Calls that arrive while the database is busy go to it together, as a
-set (`orders.sets`). The functions `read` and `write` answer a whole set at once. They are the same for every kind of
-database.
+set (`orders.storage.sets`). The functions `read` and `write` answer a whole set at once. They are the same for every
+kind of database.
 """
 
 import os
@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from orders.models import COLUMNS, ExecutionStatus
-from orders.queries import Queries, Rows
-from orders.sets import ANSWER_TIMEOUT_S, Call, Session, Sets
+from orders.storage.database import DatabaseURL, open_sessions
+from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
+from orders.storage.queries import Rows
+from orders.storage.sets import ANSWER_TIMEOUT_S, Call, Session, Sets
 
 Profile = dict[str, str]
 Row = dict[str, str | None]
@@ -23,11 +24,15 @@ Row = dict[str, str | None]
 class Orders:
     """The orders in a database."""
 
-    def __init__(self, queries: Queries, reads: Sets, writes: Sets) -> None:
-        """Use two queues of calls: `reads` must run the function `read`, and `writes` the function `write`."""
-        self._queries = queries
-        self._reads = reads
-        self._writes = writes
+    def __init__(self, url: DatabaseURL, *, connections: int = 2) -> None:
+        """Open a database for the running event loop. Call `orders.storage.database.prepare` first.
+
+        `connections` is the number of connections to PostgreSQL. SQLite does not use it. Raises CannotOpenDatabase.
+        """
+        readers, writer = open_sessions(url, connections)
+        self._queries = writer.queries
+        self._reads = Sets(read, *readers)
+        self._writes = Sets(write, writer)
 
     async def assign(self, order_id: str, executor_id: str, zone_id: str) -> bool:
         """Register an order and complete the executor's active one (D2).
@@ -164,8 +169,3 @@ def new_id() -> str:
 def utc_now() -> str:
     """Return the current time in the format of `order_profile`."""
     return rfc3339(datetime.now(UTC))
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a time as RFC 3339 text in UTC, always with microseconds, so that the texts sort like the times."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,11 +1,11 @@
 """Runs the operations of the contract, and turns each result into a status and a message.
 
 Each function has the name of an `operationId`. Its arguments after `orders` are the operation's parameters.
-`orders.app` compares the names and the arguments with the contract when the server starts.
+`orders.http.app` compares the names and the arguments with the contract when the server starts.
 """
 
+from orders.http.responses import Response, json_response, message_response
 from orders.lifecycle import Orders
-from orders.responses import Response, json_response, message_response
 
 CREATED = message_response(200, "Successfully created")
 ALREADY_EXISTS = message_response(400, "AssignedOrder with provided orderId already exists")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orders.database import DatabaseURL
+from orders.storage.database import DatabaseURL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,13 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
-from orders.app import make_app
 from orders.contract import contract_path, load_contract
-from orders.controls import ControlError, Controls, Fault, Outcome, RecordedRequest
-from orders.cors import Cors
-from orders.listeners import CannotListen, listen, url_of
-from orders.server import Server
-from orders.sqlite import MEMORY, open_orders
+from orders.controls.controls import ControlError, Fault, Outcome, RecordedRequest
+from orders.http.cors import check_origin
+from orders.server.serve import running
+from orders.server.sockets import CannotListen, listen, url_of
+from orders.settings import Settings
+from orders.storage.database import DatabaseURL
 
 __all__ = [
     "CannotListen",
@@ -78,7 +78,18 @@ class ReferenceServer:
             raise ValueError(f"the port must be from 0 to 65535, not {port}")
         self._lock = threading.Lock()
         self._port = port
-        self._cors = Cors(cors_origins) if cors_origins else None
+        self._settings = Settings(
+            host="127.0.0.1",
+            port=port,
+            workers=1,
+            database=DatabaseURL.parse("sqlite:///:memory:"),
+            database_connections=2,
+            idle_timeout=IDLE_TIMEOUT_S,
+            access_log=False,
+            log_level="info",
+            cors_origins=tuple(map(check_origin, cors_origins)),
+            controls=True,
+        )
         self._url: str | None = None
         self._thread: threading.Thread | None = None
 
@@ -209,20 +220,15 @@ class ReferenceServer:
         return cast(list[StoredOrder], orders)
 
     async def _serve(self, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
-        contract = load_contract(contract_path())
-        orders = open_orders(MEMORY)
-        try:
-            self._loop = asyncio.get_running_loop()
-            self._stopping = asyncio.Event()
-            self._controls = Controls(contract, orders, self._cors)
-            app = make_app(contract, orders, cors=self._cors, controls=self._controls)
-            server = Server(app, listeners, idle_timeout_s=IDLE_TIMEOUT_S)
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        async with running(
+            self._settings, load_contract(contract_path()), listeners, quiet_s=QUIET_BEFORE_CLOSE_S
+        ) as controls:
+            assert controls is not None
+            self._controls = controls
             on_ready()
             await self._stopping.wait()
-            self._controls.close()
-            await server.stop(QUIET_BEFORE_CLOSE_S)
-        finally:
-            await orders.close()
 
     def _is_running(self) -> bool:
         # The thread is not alive in a process that was forked from the server's.

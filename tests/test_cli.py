@@ -12,9 +12,9 @@ import orders
 from harness.server import ServerProcess, run_orders
 from orders.cli import parse
 from orders.contract import contract_path
-from orders.database import DatabaseURL
 from orders.settings import Settings
-from tests.test_sqlite import (
+from orders.storage.database import DatabaseURL
+from tests.storage.test_sqlite import (
     make_a_directory_of_its_lock,
     make_directory,
     make_newer_release,

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from orders.app import check_operations
 from orders.contract import Contract, ContractError, Operation, ParameterError, contract_path, load_contract
+from orders.http.app import check_operations
+from orders.http.responses import UNKNOWN_ERROR
 from orders.operations import OPERATIONS
-from orders.responses import UNKNOWN_ERROR
 
 
 def document() -> dict[str, Any]:

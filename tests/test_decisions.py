@@ -17,7 +17,7 @@ def test_every_decision_is_stated_and_tested(decision: str) -> None:
     assert f"- **{decision}** " in document()["info"]["description"]
     named_by = [
         function.name
-        for path in HERE.glob("test_*.py")
+        for path in HERE.rglob("test_*.py")
         for function in ast.parse(path.read_text()).body
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
         if re.search(rf"\b{decision}\b", ast.get_docstring(function) or "")

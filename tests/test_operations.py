@@ -8,10 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, not_active
+from orders.http.responses import Response
 from orders.lifecycle import Orders
 from orders.operations import OPERATIONS
-from orders.responses import Response
-from orders.sqlite import MEMORY, open_orders
+from orders.storage.database import DatabaseURL
 from tests.test_contract import document
 
 
@@ -39,7 +39,7 @@ def with_orders(scenario: Callable[[Orders], Awaitable[None]]) -> None:
     """Run a scenario with a database in memory, which is empty."""
 
     async def run() -> None:
-        orders = open_orders(MEMORY)
+        orders = Orders(DatabaseURL.parse("sqlite:///:memory:"))
         await scenario(orders)
         await orders.close()
 

@@ -20,8 +20,10 @@ import pytest
 
 from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
 from harness.server import wait_until
-from orders import controls, models, testing
+from orders import testing
 from orders.contract import Contract, ContractError
+from orders.controls import controls
+from orders.storage import models
 from orders.testing import CannotListen, ControlError, ReferenceServer
 
 
@@ -410,7 +412,7 @@ import sys
 
 def test_the_server_is_not_loaded(request):
     assert request.config.pluginmanager.hasplugin("orders")
-    loaded = {"tornado", "peewee", "yaml", "orders.testing", "orders.app"} & set(sys.modules)
+    loaded = {"tornado", "peewee", "yaml", "orders.testing", "orders.http.app"} & set(sys.modules)
     assert not loaded, loaded
 """
 

@@ -25,7 +25,7 @@ from benchmarks.servers import OPTIONAL, make_server
 from benchmarks.wrk import PHASES, Load, WrkFailed, parse, run_wrk
 from harness.processes import end_group, start
 from harness.programs import GOLANG, require_program
-from orders.database import DatabaseURL, prepare
+from orders.storage.database import DatabaseURL, prepare
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness.client import ALREADY_EXISTS
 from harness.server import ServerProcess
-from orders import controls
 from orders.contract import contract_path
+from orders.controls import controls
 
 HERE = Path(__file__).parent
 CONTROLS = Path(controls.__file__).with_name("controls.yaml")

@@ -11,7 +11,7 @@ from harness.postgresql import children
 from harness.server import ServerProcess
 from tests.contract_suite.suite import run_suite
 from tests.deploy.recorder import Recorder
-from tests.test_wire import read_all
+from tests.http.test_wire import read_all
 
 LONGEST_ID = "%F0%9F%8D%95" * 255
 REST = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

@@ -48,7 +48,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example, beside a copy of what it is made from, with its packages installed."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / EXAMPLE, root / EXAMPLE, ignore=shutil.ignore_patterns(*GENERATED))
-    for document in ("openapi.yaml", "orders/controls.yaml"):
+    for document in ("openapi.yaml", "orders/controls/controls.yaml"):
         (root / document).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / document, root / document)
     code, output = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=root / EXAMPLE)

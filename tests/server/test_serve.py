@@ -14,11 +14,14 @@ import pytest
 from harness.client import CREATED, NO_ORDERS, Client, message
 from harness.load import Load
 from harness.server import ServerProcess, execute, wait_until
-from orders.app import App
-from orders.exchange import Request
-from orders.listeners import listen
-from orders.responses import BAD_REQUEST, NOT_FOUND, Response
-from orders.server import Server
+from orders.contract import Contract
+from orders.http.app import App
+from orders.http.exchange import Request
+from orders.http.responses import BAD_REQUEST, NOT_FOUND, Response
+from orders.lifecycle import Orders
+from orders.server.serve import Server
+from orders.server.sockets import listen
+from orders.storage.database import DatabaseURL
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -106,16 +109,18 @@ def test_the_workers_share_the_connections(database: Path) -> None:
         assert min(bursts[-1]) >= 6, f"the connections went {bursts}"
 
 
-def app_with(answer: Response) -> App:
+def app_with(answer: Response, contract: Contract) -> App:
     """Return an app that answers everything alike."""
 
     async def handle(request: Request) -> Response:
         return answer
 
-    return App(handle)
+    app = App(contract, Orders(DatabaseURL.parse("sqlite:///:memory:")))
+    app.handler = handle
+    return app
 
 
-def test_servers_on_one_socket_take_turns() -> None:
+def test_servers_on_one_socket_take_turns(contract: Contract) -> None:
     """Of the connections that wait, each of two servers takes as many as it may at once, and leaves the rest."""
 
     async def scenario() -> list[bytes]:
@@ -124,7 +129,7 @@ def test_servers_on_one_socket_take_turns() -> None:
         with ExitStack() as crowd:
             clients = [crowd.enter_context(socket.create_connection(listener.getsockname())) for _ in range(10)]
             servers = [
-                Server(app_with(answer), [own], idle_timeout_s=30, accept_at_once=1)
+                Server(app_with(answer, contract), [own], idle_timeout_s=30, accept_at_once=1)
                 for own, answer in [(listener.dup(), NOT_FOUND), (listener, BAD_REQUEST)]
             ]
             for client in clients:
@@ -140,7 +145,7 @@ def test_servers_on_one_socket_take_turns() -> None:
     assert sum(b" 400 " in answer for answer in answers) == 5, answers
 
 
-def test_a_stop_answers_what_has_just_arrived() -> None:
+def test_a_stop_answers_what_has_just_arrived(contract: Contract) -> None:
     """A request that was sent to an idle server before the stop is answered, on an old connection and a new one.
 
     A request that is sent during the stop is answered, too, and the client told to use another connection.
@@ -148,7 +153,7 @@ def test_a_stop_answers_what_has_just_arrived() -> None:
 
     async def scenario() -> list[bytes]:
         listeners = listen("127.0.0.1", 0)
-        server = Server(app_with(NOT_FOUND), listeners, idle_timeout_s=30)
+        server = Server(app_with(NOT_FOUND, contract), listeners, idle_timeout_s=30)
         address = listeners[0].getsockname()
         loop = asyncio.get_running_loop()
         with ExitStack() as clients:

@@ -13,8 +13,8 @@ import pytest
 from harness.client import Client
 from harness.processes import end_group, start
 from harness.server import ServerProcess, wait_until
-from orders.logs import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
-from tests.test_server import children
+from orders.server.log import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
+from tests.server.test_serve import children
 
 
 def test_a_request_is_a_line(database: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from peewee import SQL, Database, Field, Node, Select, Value, fn
 
-from orders.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
+from orders.storage.models import ACTIVE, COLUMNS, AssignedOrder, ExecutionStatus
 
 Statement = tuple[str, list[Any]]
 Rows = list[tuple[Any, ...]]

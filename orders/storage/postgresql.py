@@ -28,10 +28,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from orders.lifecycle import Orders, read, rfc3339, write
-from orders.models import COLUMNS, SCHEMA_VERSION, AssignedOrder, CannotOpenDatabase, create_tables, missing_parts
-from orders.queries import Dialect, Queries, Rows, Statement, placeholder
-from orders.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost, Sets
+from orders.storage.models import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    AssignedOrder,
+    CannotOpenDatabase,
+    create_tables,
+    missing_parts,
+    rfc3339,
+)
+from orders.storage.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.storage.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost
 
 logger = logging.getLogger("orders")
 # psycopg warns of errors inside a pipeline, which this module handles.
@@ -134,16 +141,16 @@ def prepare(conninfo: str) -> None:
         raise CannotOpenDatabase(f"cannot open database {_name(conninfo)}: {one_line(error)}") from error
 
 
-def open_orders(conninfo: str, connections: int) -> Orders:
-    """Open the database for the running event loop. One connection is for writes, the others are for reads."""
-    readers = [Session(conninfo) for _ in range(connections - 1)]
-    return Orders(Session.queries, Sets(read, *readers), Sets(write, Session(conninfo)))
+def open_sessions(conninfo: str, connections: int) -> tuple[list["Session"], "Session"]:
+    """Return `connections` - 1 sessions that read, and one that writes. Each connects when it is first used."""
+    return [Session(conninfo) for _ in range(connections - 1)], Session(conninfo)
 
 
 class Session:
     """A connection that is opened when it is needed, and opened again after it is lost."""
 
     queries = Queries(DIALECT)
+    waits = True
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo

@@ -2,8 +2,7 @@
 
 import os
 
-from orders.contract import Contract
-from orders.controls import PREFIX
+from orders.contract import RESERVED_PREFIX, Contract
 
 BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
@@ -17,7 +16,7 @@ def welcome(url: str, contract: Contract, *, controls: bool, colour: bool) -> st
         query = "&".join(f"{parameter.name}=…" for parameter in operation.parameters)
         lines.append(f"  {name:8}{operation.method:5}{url}{operation.path}{dim}?{query}{plain}")
     if controls:
-        lines.append(f"  {'control':8}{'POST':5}{url}{PREFIX}reset{dim}, and more: see docs{plain}")
+        lines.append(f"  {'control':8}{'POST':5}{url}{RESERVED_PREFIX}controls/reset{dim}, and more: see docs{plain}")
     return "\n".join([*lines, f"  {dim}Ctrl-C stops the server.{plain}"])
 
 

@@ -2,19 +2,20 @@
 
 SQLite serves one host, PostgreSQL many. The service does the same on both.
 
-              SQLite (`orders.sqlite`)                 PostgreSQL (`orders.postgresql`)
+              SQLite (`orders.storage.sqlite`)                 PostgreSQL (`orders.storage.postgresql`)
 reads         at once, on the event loop               in sets, on threads with a connection each
 writes        in sets, on a thread with a connection   in sets, on a thread with a connection
 collisions    none: processes take turns               unique indexes and the conditions of the writes
                                                        decide who wins; the others run again
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
-from orders import sqlite
-from orders.lifecycle import Orders
+from orders.storage import sqlite
+from orders.storage.sets import Session
 
 
 class DatabaseURLError(ValueError):
@@ -65,21 +66,21 @@ def prepare(url: DatabaseURL) -> None:
     module.prepare(url.address)
 
 
-def open_orders(url: DatabaseURL, *, connections: int) -> Orders:
-    """Open the database for the running event loop. Call `prepare` first. Raises CannotOpenDatabase.
+def open_sessions(url: DatabaseURL, connections: int) -> tuple[Sequence[Session], Session]:
+    """Return the sessions that read, and the one that writes. Call `prepare` first. Raises CannotOpenDatabase.
 
-    `connections` is the number of connections to PostgreSQL. SQLite does not use it.
+    `connections` is the number of sessions with PostgreSQL. SQLite has two.
     """
     if url.kind == "sqlite":
-        return sqlite.open_orders(url.address)
-    orders: Orders = _postgresql().open_orders(url.address, connections)
-    return orders
+        return sqlite.open_sessions(url.address)
+    sessions: tuple[Sequence[Session], Session] = _postgresql().open_sessions(url.address, connections)
+    return sessions
 
 
 def _postgresql() -> ModuleType:
-    """Import `orders.postgresql`. Raises DatabaseURLError if a package is missing that only PostgreSQL needs."""
+    """Import the module for PostgreSQL. Raises DatabaseURLError if a package is missing that only PostgreSQL needs."""
     try:
-        from orders import postgresql
+        from orders.storage import postgresql
     except ModuleNotFoundError as error:
         raise DatabaseURLError(
             f"PostgreSQL needs {error.name}, which the extra postgresql brings: pip install '.[postgresql]'"

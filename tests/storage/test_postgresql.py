@@ -22,10 +22,10 @@ from psycopg.conninfo import conninfo_to_dict
 from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, Client, message
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute, run_orders
-from orders.database import DatabaseURL, open_orders, prepare
 from orders.lifecycle import Orders
-from orders.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase
-from orders.postgresql import Session, parse
+from orders.storage.database import DatabaseURL, prepare
+from orders.storage.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase
+from orders.storage.postgresql import Session, parse
 
 BOUND_S = 15
 START_S = 60
@@ -57,7 +57,7 @@ Ask = Callable[[Orders], Awaitable[Any]]
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Orders]:
     """Open a database, as a server does."""
-    orders = open_orders(DatabaseURL.parse(url), connections=2)
+    orders = Orders(DatabaseURL.parse(url))
     try:
         yield orders
     finally:
@@ -376,7 +376,7 @@ def test_a_lock_that_is_never_released_costs_a_bounded_time(
     prepared: str, other: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that cannot get its lock fails in the end, and holds nothing itself afterwards."""
-    monkeypatch.setattr("orders.sets.ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 1.0)
     insert(other, "order", "winner")
     call = InTheMeantime(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     assert isinstance(call.outcome(), TimeoutError)
@@ -481,8 +481,8 @@ def test_a_thread_is_not_lost_to_a_database_that_hangs(
             await orders.check()
             own_postgresql.signal(signal.SIGSTOP)
             with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
-                impatient.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.5)
-                impatient.setattr("orders.postgresql.STUCK_S", 0.25)
+                impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.5)
+                impatient.setattr("orders.storage.postgresql.STUCK_S", 0.25)
                 await orders.check()
             await orders.check()
 

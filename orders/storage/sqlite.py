@@ -16,10 +16,9 @@ from urllib.parse import quote
 
 from peewee import SQL, PeeweeException, Select, SqliteDatabase, fn
 
-from orders.lifecycle import Orders, read, write
-from orders.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase, create_tables, missing_parts
-from orders.queries import Dialect, Queries, Rows, Statement, placeholder
-from orders.sets import ANSWER_TIMEOUT_S, Collision, Sets
+from orders.storage.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase, create_tables, missing_parts
+from orders.storage.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.storage.sets import ANSWER_TIMEOUT_S, Collision
 
 # "ORDS" in the header of the file (PRAGMA application_id) marks a database as ours.
 APPLICATION_ID = 0x4F524453
@@ -41,23 +40,25 @@ DIALECT = Dialect(
 )
 
 
-def open_orders(path: str) -> Orders:
-    """Open the database for the running event loop. Call `prepare` on a file first. Raises CannotOpenDatabase."""
+def open_sessions(path: str) -> tuple[list["Session"], "Session"]:
+    """Return the session that reads, in a list, and the one that writes. Call `prepare` on a file first.
+
+    Raises CannotOpenDatabase.
+    """
     try:
-        database = database_of(path)
-        reads = Sets(read, Session(database), threads=False)
+        database = connect(path)
+        reader = Session(database)
         if path == MEMORY:
             create_schema(database)
-            return Orders(Session.queries, reads, Sets(write, Session(database), threads=False))
+            return [reader], Session(database)
         # The wait for other programs is short. During it, no other process can write, and calls that expire would
         # still run afterwards.
-        writer = Session(database_of(path, wait_s=BUSY_TIMEOUT_S), Lock(path))
-        return Orders(Session.queries, reads, Sets(write, writer))
+        return [reader], Session(connect(path, wait_s=BUSY_TIMEOUT_S), Lock(path))
     except (PeeweeException, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
 
 
-def database_of(path: str, wait_s: float = ANSWER_TIMEOUT_S) -> SqliteDatabase:
+def connect(path: str, wait_s: float = ANSWER_TIMEOUT_S) -> SqliteDatabase:
     """Open the database at a path.
 
     Each commit waits for the disk. Statements wait up to `wait_s` seconds for a lock that another program holds.
@@ -86,6 +87,7 @@ class Session:
         self._database = database
         self._connection: sqlite3.Connection = database.connection()
         self._lock = lock
+        self.waits = lock is not None
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -156,10 +158,10 @@ def prepare(path: str) -> None:
         return
     try:
         _refuse_unusable(path)
-        with _alone(path):
+        with _preparation_lock(path):
             _refuse_foreign(path)
             # WAL mode comes last: the mark that the file is ours must be in the file itself from the start.
-            database = database_of(path)
+            database = connect(path)
             with closing(database):
                 create_schema(database)
                 if (mode := database.pragma("journal_mode", "wal")) != "wal":
@@ -195,7 +197,7 @@ def _refuse_unusable(path: str) -> None:
 
 
 @contextmanager
-def _alone(path: str) -> Iterator[None]:
+def _preparation_lock(path: str) -> Iterator[None]:
     """Keep other processes from preparing a file in the same directory. Raises TimeoutError.
 
     Without this, a process could see the file between two steps of another process. It would take the file for

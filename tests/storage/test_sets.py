@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from harness.server import execute
-from orders import sqlite
-from orders.database import DatabaseURL, open_orders, prepare
 from orders.lifecycle import Orders
-from orders.queries import Queries, Rows, Statement
-from orders.sets import MAX_SET, Call, Collision, DatabaseLost, Session, Sets, next_set
+from orders.storage import sqlite
+from orders.storage.database import DatabaseURL, prepare
+from orders.storage.queries import Queries, Rows, Statement
+from orders.storage.sets import MAX_SET, Call, Collision, DatabaseLost, Session, Sets, next_set
 
 # ORDERS_TEST_ROUNDS=3000 takes about a minute.
 ROUNDS = int(os.environ.get("ORDERS_TEST_ROUNDS", "60"))
@@ -28,6 +28,7 @@ class Recorder:
     """Records its sets. Answers each call with its order_id, or fails with the error that `fault` returns."""
 
     queries = Queries(sqlite.DIALECT)
+    waits = True
 
     def __init__(self) -> None:
         self.sets: list[list[str]] = []
@@ -115,7 +116,7 @@ def test_calls_gather_while_the_database_is_busy() -> None:
 
 def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a client was told that the database did not answer, its call does not change the order later."""
-    monkeypatch.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.2)
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
         with pytest.raises(TimeoutError, match="has not answered within"):
@@ -158,7 +159,7 @@ def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
 
 def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database hangs, a call is refused at once if too many calls wait already."""
-    monkeypatch.setattr("orders.sets.MAX_WAITING", 3)
+    monkeypatch.setattr("orders.storage.sets.MAX_WAITING", 3)
 
     async def scenario(recorder: Recorder, sets: Sets) -> None:
         calls = []
@@ -177,7 +178,7 @@ def opened(url: str, scenario: Callable[[Orders], Awaitable[None]]) -> None:
     """Prepare and open a database, and run a scenario with it."""
 
     async def run() -> None:
-        orders = open_orders(DatabaseURL.parse(url), connections=2)
+        orders = Orders(DatabaseURL.parse(url))
         try:
             await scenario(orders)
         finally:
@@ -243,7 +244,7 @@ def overlap(url: str, number: int, meeting: Barrier, report: Connection) -> None
     """Send sets that share every key with another process's sets. Report the results or the error."""
 
     async def run() -> list[Any]:
-        orders = open_orders(DatabaseURL.parse(url), connections=2)
+        orders = Orders(DatabaseURL.parse(url))
         rounds = []
         for round_number in range(ROUNDS):
             # Both use the same orders and executors, in different sequences, and the orders of the last round.

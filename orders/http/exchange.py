@@ -24,9 +24,9 @@ from uuid import uuid4
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
-from orders.cors import Cors
-from orders.logs import AccessLog
-from orders.responses import UNKNOWN_ERROR, Response
+from orders.http.cors import Cors
+from orders.http.responses import UNKNOWN_ERROR, Response
+from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
 

@@ -22,14 +22,14 @@ from tornado.httputil import HTTPHeaders
 
 from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
 from harness.server import ServerProcess, execute, wait_until
-from orders import controls as controls_module
 from orders.contract import Contract
-from orders.controls import Controls, Fault, Kind, Outcome, RecordedRequest, When
-from orders.exchange import Handler, Request
-from orders.lifecycle import rfc3339
-from orders.models import COLUMNS, ExecutionStatus
-from orders.responses import Response, message_response
-from orders.sqlite import MEMORY, open_orders
+from orders.controls import controls as controls_module
+from orders.controls.controls import Controls, Fault, Kind, Outcome, RecordedRequest, When
+from orders.http.exchange import Handler, Request
+from orders.http.responses import Response, message_response
+from orders.lifecycle import Orders
+from orders.storage.database import DatabaseURL
+from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
 
 OPERATIONS = ["assign_order", "acquire_order", "cancel_order"]
 CANNOT_TELL = message_response(500, "Unknown error")
@@ -619,7 +619,7 @@ def test_a_reset_waits_for_every_request(contract: Contract) -> None:
     request = Request("GET", "/order/acquire", "executor_id=1", HTTPHeaders(), b"", lambda: False)
 
     async def scenario() -> None:
-        orders = open_orders(MEMORY)
+        orders = Orders(DatabaseURL.parse("sqlite:///:memory:"))
         controls = Controls(contract, orders)
         loop = asyncio.get_running_loop()
         replies: list[asyncio.Future[Response]] = [loop.create_future() for _ in range(3)]
@@ -782,7 +782,7 @@ def test_definition_and_code_agree(contract: Contract) -> None:
     """Paths, methods, parameters, fields, their values and limits are the same in `controls.yaml` and in the code."""
 
     async def routes_of_controls() -> Mapping[str, Mapping[str, Handler]]:
-        orders = open_orders(MEMORY)
+        orders = Orders(DatabaseURL.parse("sqlite:///:memory:"))
         await orders.close()
         return Controls(contract, orders).routes
 

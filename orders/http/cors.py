@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from orders.responses import Response, message_response
+from orders.http.responses import Response, message_response
 
 ANY_ORIGIN = "*"
 MAX_AGE_S = 600

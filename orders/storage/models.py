@@ -1,5 +1,6 @@
 """Defines what the service stores: the table `assigned_order`, and the rules that the database itself enforces."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from threading import Lock
 
@@ -73,6 +74,11 @@ COLUMNS: tuple[str, ...] = tuple(field.column_name for field in AssignedOrder._m
 INDEXES: tuple[str, ...] = tuple(index._name for index in AssignedOrder._meta.indexes)
 
 _creating = Lock()
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time as the table has it: RFC 3339 in UTC, always with microseconds, so that texts sort like times."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def create_tables(database: Database) -> None:

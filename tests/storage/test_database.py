@@ -2,7 +2,7 @@
 
 import pytest
 
-from orders.database import DatabaseURL, DatabaseURLError
+from orders.storage.database import DatabaseURL, DatabaseURLError
 
 
 @pytest.mark.parametrize(

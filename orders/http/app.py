@@ -9,14 +9,13 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
 
 from orders.contract import Contract, ContractError, Operation, ParameterError
-from orders.controls import Controls
-from orders.cors import Cors
-from orders.docs import make_pages
-from orders.exchange import Exchange, Handler, InFlight, Request
+from orders.http.cors import Cors
+from orders.http.docs import Definition, make_pages
+from orders.http.exchange import Exchange, Handler, InFlight, Request
+from orders.http.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
 from orders.lifecycle import Orders
-from orders.logs import AccessLog
 from orders.operations import OPERATIONS
-from orders.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
+from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
 
@@ -24,61 +23,60 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 
 class App(HTTPServerConnectionDelegate):
-    """Hands each request to a handler. Serve it with Tornado's `HTTPServer`."""
+    """The service as an app. Serve it with Tornado's `HTTPServer`.
 
-    def __init__(self, handler: Handler, access_log: AccessLog | None = None, cors: Cors | None = None) -> None:
+    It answers the operations of the contract, `/health` and the documentation. `handler` answers every request. It can
+    be replaced by one that does more, as the test controls do.
+    """
+
+    def __init__(
+        self, contract: Contract, orders: Orders, access_log: AccessLog | None = None, cors: Cors | None = None
+    ) -> None:
+        """Answer from `orders`. Raises ContractError if the contract and `orders.operations` differ."""
+        check_operations(contract, OPERATIONS)
         self.in_flight = InFlight()
-        self._handler = handler
-        self._access_log = access_log
-        self._cors = cors
+        self.access_log = access_log
+        self.cors = cors
+        self.handler: Handler = self._route
+        self._routes: dict[str, Mapping[str, Handler]] = {}
+        for operation in contract.operations:
+            handler = _operation_handler(operation, OPERATIONS[operation.operation_id], orders)
+            self._routes[operation.path] = {**self._routes.get(operation.path, {}), operation.method: handler}
+        health = _health_handler(orders)
+        self.add_routes({"/health": {"GET": health, "HEAD": health}})
+        self.add_pages(make_pages(Definition("Orders service", "/", contract.document)))
+
+    def add_routes(self, routes: Routes) -> None:
+        """Answer more paths, each with the methods that have a handler."""
+        self._routes.update(routes)
+
+    def add_pages(self, pages: Mapping[str, Response]) -> None:
+        """Answer GET and HEAD of more paths, each with the same response every time."""
+        for path, page in pages.items():
+            handler = _page_handler(page)
+            self._routes[path] = {"GET": handler, "HEAD": handler}
+
+    def paths(self) -> set[str]:
+        """Return the paths that the app answers with anything but 404."""
+        return set(self._routes)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
         """Return the exchange that receives the next request on a connection."""
         connection = cast(HTTP1Connection, request_conn)
-        return Exchange(self._handler, connection, self.in_flight, self._access_log, self._cors)
+        return Exchange(self.handler, connection, self.in_flight, self.access_log, self.cors)
 
-
-def make_app(
-    contract: Contract,
-    orders: Orders,
-    access_log: AccessLog | None = None,
-    *,
-    cors: Cors | None = None,
-    controls: Controls | None = None,
-) -> App:
-    """Return the service as an app for Tornado's `HTTPServer`.
-
-    It answers the operations of `contract` from `orders`. It also serves `/health`, the documentation, and the test
-    controls if there are any. Raises ContractError if the contract and `orders.operations` differ.
-    """
-    check_operations(contract, OPERATIONS)
-    routes: dict[str, dict[str, Handler]] = {}
-    for operation in contract.operations:
-        handler = _operation_handler(operation, OPERATIONS[operation.operation_id], orders)
-        routes.setdefault(operation.path, {})[operation.method] = handler
-    pages = make_pages(contract, None if controls is None else controls.document)
-    for path, handler in {"/health": _health_handler(orders), **_page_handlers(pages)}.items():
-        routes.setdefault(path, {"GET": handler, "HEAD": handler})
-    route = _router(routes if controls is None else {**routes, **controls.routes}, cors)
-    if controls is not None:
-        route = controls.around(route, routes.keys() - {operation.path for operation in contract.operations})
-    return App(route, access_log, cors)
-
-
-def _router(routes: Routes, cors: Cors | None) -> Handler:
-    """Return a handler that passes each request to the handler of its path and method."""
-
-    async def route(request: Request) -> Response:
-        methods = routes.get(request.path)
+    async def _route(self, request: Request) -> Response:
+        """Pass a request to the handler of its path and method."""
+        methods = self._routes.get(request.path)
         if methods is None:
             return NOT_FOUND
         handler = methods.get(request.method)
         if handler is None:
-            allowed = None if cors is None else cors.preflight(request.method, request.headers, list(methods))
+            allowed = None
+            if self.cors is not None:
+                allowed = self.cors.preflight(request.method, request.headers, list(methods))
             return allowed or method_not_allowed(list(methods))
         return await handler(request)
-
-    return route
 
 
 def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Awaitable[Response]]]) -> None:
@@ -121,11 +119,8 @@ def _health_handler(orders: Orders) -> Handler:
     return handle
 
 
-def _page_handlers(pages: Mapping[str, Response]) -> dict[str, Handler]:
-    def handler(page: Response) -> Handler:
-        async def handle(request: Request) -> Response:
-            return page
+def _page_handler(page: Response) -> Handler:
+    async def handle(request: Request) -> Response:
+        return page
 
-        return handle
-
-    return {path: handler(page) for path, page in pages.items()}
+    return handle

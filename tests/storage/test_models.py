@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from peewee import Database, IntegrityError, PostgresqlDatabase
 
-from orders import postgresql, sqlite
-from orders.database import DatabaseURL, prepare
 from orders.lifecycle import utc_now
-from orders.models import COLUMNS, AssignedOrder, ExecutionStatus
-from orders.queries import Queries, Query
+from orders.storage import postgresql, sqlite
+from orders.storage.database import DatabaseURL, prepare
+from orders.storage.models import COLUMNS, AssignedOrder, ExecutionStatus
+from orders.storage.queries import Queries, Query
 from tests.test_contract import document
 
 ROW = {
@@ -32,7 +32,7 @@ def database(any_database: str) -> Iterator[Database]:
     prepare(DatabaseURL.parse(any_database))
     database: Database
     if any_database.startswith("sqlite:"):
-        database = sqlite.database_of(any_database.removeprefix("sqlite:///"))
+        database = sqlite.connect(any_database.removeprefix("sqlite:///"))
     else:
         database = PostgresqlDatabase(any_database, prefer_psycopg3=True)
     with database, AssignedOrder.bind_ctx(database):

@@ -29,11 +29,13 @@ from urllib.parse import unquote_to_bytes
 from urllib.request import parse_http_list
 
 from orders.contract import RESERVED_PREFIX, Contract, Operation, decode, load_document, split_query
-from orders.cors import ORIGIN, Cors
-from orders.exchange import Handler, NoAnswer, Request
-from orders.lifecycle import Orders, Row, rfc3339, utc_now
-from orders.models import COLUMNS, ExecutionStatus
-from orders.responses import UNKNOWN_ERROR, Response, json_response, message_response
+from orders.http.app import App
+from orders.http.cors import ORIGIN, Cors
+from orders.http.docs import Definition, make_pages
+from orders.http.exchange import Handler, NoAnswer, Request
+from orders.http.responses import UNKNOWN_ERROR, Response, json_response, message_response
+from orders.lifecycle import Orders, Row, utc_now
+from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
 
 T = TypeVar("T")
 
@@ -158,7 +160,7 @@ class Controls:
 
     def __init__(self, contract: Contract, orders: Orders, cors: Cors | None = None) -> None:
         """Control the operations of `contract` over `orders`; pages of the origins in `cors` may do so too."""
-        self.document = load_document(Path(__file__).with_name("controls.yaml"))
+        self._contract = contract
         self._operations = {(operation.method, operation.path): operation for operation in contract.operations}
         self._by_id = {operation.operation_id: operation for operation in contract.operations}
         self._orders = orders
@@ -184,6 +186,15 @@ class Controls:
             },
             f"{PREFIX}orders": {"GET": self._route(self._get_orders, "order_id", "executor_id", "status", "limit")},
         }
+
+    def install(self, app: App) -> None:
+        """Add the controls to an app: their own paths, and the faults and the journal around the other requests."""
+        document = load_document(Path(__file__).with_name("controls.yaml"))
+        app.add_routes(self.routes)
+        contract = Definition("Orders service", "/", self._contract.document)
+        app.add_pages(make_pages(contract, Definition("Test controls", PREFIX, document)))
+        operations = {operation.path for operation in self._contract.operations}
+        app.handler = self.around(app.handler, app.paths() - operations)
 
     async def reset(self) -> None:
         """Forget all orders, faults and requests, once what is under way has ended; delays end at once."""

@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, Protocol
 
-from orders.queries import Queries, Rows, Statement
+from orders.storage.queries import Queries, Rows, Statement
 
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
@@ -71,6 +71,8 @@ class Session(Protocol):
     """A connection to a database."""
 
     queries: Queries
+    # Whether a trip may have to wait, so that the session needs a thread.
+    waits: bool
 
     def turn(self) -> AbstractContextManager[None]:
         """Wait until the database can be used, and roll back what fails. Raises Collision and DatabaseLost."""
@@ -91,15 +93,16 @@ Work = Callable[[Session, list[Call]], list[Any]]
 class Sets:
     """A queue of calls that go to a database in sets."""
 
-    def __init__(self, work: Work, *sessions: Session, threads: bool = True) -> None:
-        """Run sets with `work`: on one thread per session, or on the event loop if `work` never has to wait."""
+    def __init__(self, work: Work, *sessions: Session) -> None:
+        """Run sets with `work`: on one thread per session, or on the event loop if a session never waits."""
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._sessions = sessions
         self._gathering: list[Call] = []
         self._arrived: SimpleQueue[list[Call] | None] = SimpleQueue()
         # Daemon threads, because a stop does not wait for a database that hangs.
-        self._threads = [Thread(target=self._serve, args=(session,), daemon=True) for session in sessions if threads]
+        waiting = [session for session in sessions if session.waits]
+        self._threads = [Thread(target=self._serve, args=(session,), daemon=True) for session in waiting]
         for thread in self._threads:
             thread.start()
 

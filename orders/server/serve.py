@@ -9,27 +9,30 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import closing
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
-from orders.app import App, check_operations, make_app
-from orders.console import has_colour, welcome
 from orders.contract import Contract, ContractError, contract_path, load_contract
-from orders.controls import Controls
-from orders.cors import Cors
-from orders.database import open_orders, prepare
-from orders.exchange import http_date
-from orders.listeners import BACKLOG, CannotListen, listen, url_of
-from orders.logs import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
-from orders.models import CannotOpenDatabase
+from orders.http.app import App, check_operations
+from orders.http.cors import Cors
+from orders.http.exchange import http_date
+from orders.http.responses import BAD_REQUEST
+from orders.lifecycle import Orders
 from orders.operations import OPERATIONS
-from orders.responses import BAD_REQUEST
+from orders.server.console import has_colour, welcome
+from orders.server.log import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
+from orders.server.sockets import BACKLOG, CannotListen, listen, url_of
+from orders.server.workers import WorkerFailed, Workers
 from orders.settings import Settings
-from orders.workers import WorkerFailed, Workers
+from orders.storage.database import prepare
+from orders.storage.models import CannotOpenDatabase
+
+if TYPE_CHECKING:
+    from orders.controls.controls import Controls
 
 logger = logging.getLogger("orders")
 
@@ -123,7 +126,7 @@ class Server:
         if listener.fileno() >= 0:
             self._loop.add_reader(listener, self._accept_waiting, listener)
 
-    async def stop(self, quiet_s: float = QUIET_BEFORE_CLOSE_S) -> None:
+    async def stop(self, quiet_s: float) -> None:
         """Stop accepting connections, answer the requests on their way, and close every connection.
 
         Each connected client is told with its next answer that the connection closes. A request that was sent before
@@ -144,6 +147,38 @@ class Server:
         await self._http.close_all_connections()
 
 
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    contract: Contract,
+    listeners: list[socket.socket],
+    access_log: AccessLog | None = None,
+    quiet_s: float = QUIET_BEFORE_CLOSE_S,
+) -> AsyncIterator["Controls | None"]:
+    """Serve inside a `with` block, and stop at its end (`Server.stop`). Yield the test controls if they are on."""
+    orders = Orders(settings.database, connections=settings.database_connections)
+    controls = None
+    try:
+        cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        app = App(contract, orders, access_log, cors)
+        if settings.controls:
+            from orders.controls.controls import Controls
+
+            controls = Controls(contract, orders, cors)
+            controls.install(app)
+        # Each worker accepts one connection at a time, so that all workers share a burst.
+        at_once = BACKLOG if settings.workers == 1 else 1
+        server = Server(app, listeners, idle_timeout_s=settings.idle_timeout, accept_at_once=at_once)
+        try:
+            yield controls
+        finally:
+            if controls is not None:
+                controls.close()
+            await server.stop(quiet_s)
+    finally:
+        await orders.close()
+
+
 async def serve(
     settings: Settings, contract: Contract, listeners: list[socket.socket], on_ready: Callable[[], None]
 ) -> None:
@@ -160,26 +195,11 @@ async def serve(
     with closing(LineWriter(STDERR)) as log:
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
-        orders = open_orders(settings.database, connections=settings.database_connections)
-        cors = Cors(settings.cors_origins) if settings.cors_origins else None
-        controls = Controls(contract, orders, cors) if settings.controls else None
-        if controls and not settings.database.in_memory:
+        if settings.controls and not settings.database.in_memory:
             logger.warning("the test controls are on: a reset deletes all orders of the database")
-        try:
-            server = Server(
-                make_app(contract, orders, access_log, cors=cors, controls=controls),
-                listeners,
-                idle_timeout_s=settings.idle_timeout,
-                # Each worker accepts one connection at a time, so that all workers share a burst.
-                accept_at_once=BACKLOG if settings.workers == 1 else 1,
-            )
+        async with running(settings, contract, listeners, access_log):
             on_ready()
             await stopping.wait()
-            if controls is not None:
-                controls.close()
-            await server.stop()
-        finally:
-            await orders.close()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         # Without the loop's handler, a signal would kill the process. A second signal must not do that.
         loop.remove_signal_handler(signal_number)

@@ -21,17 +21,18 @@ from pathlib import Path
 import pytest
 
 from harness.server import execute, wait_until
-from orders.database import DatabaseURL, prepare
 from orders.lifecycle import Orders
-from orders.models import SCHEMA_VERSION, CannotOpenDatabase
-from orders.queries import Rows, Statement
-from orders.sqlite import Session, open_orders
+from orders.storage.database import DatabaseURL, prepare
+from orders.storage.models import SCHEMA_VERSION, CannotOpenDatabase
+from orders.storage.queries import Rows, Statement
+from orders.storage.sqlite import Session
 
 
 def open_file(database: Path) -> Orders:
     """Prepare and open a database file, as the server does."""
-    prepare(DatabaseURL("sqlite", str(database)))
-    return open_orders(str(database))
+    url = DatabaseURL("sqlite", str(database))
+    prepare(url)
+    return Orders(url)
 
 
 def writer_of(orders: Orders) -> Session:
@@ -105,7 +106,7 @@ def test_a_process_that_never_gets_on_does_not_hold_up_the_others(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If another process does not end its preparations, a server says so, and leaves nothing behind."""
-    monkeypatch.setattr("orders.sqlite.PREPARE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("orders.storage.sqlite.PREPARE_TIMEOUT_S", 0.1)
     other = os.open(database.parent, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
     with pytest.raises(CannotOpenDatabase) as raised:
@@ -320,7 +321,7 @@ def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
     """A write that cannot have its turn fails in the end, polls go on; the next write that can, succeeds."""
     keep = """if True:
         import sys, time
-        from orders.sqlite import Lock
+        from orders.storage.sqlite import Lock
         with Lock(sys.argv[1]):
             print("ready", flush=True)
             time.sleep(60)
@@ -330,7 +331,7 @@ def test_a_process_that_keeps_the_lock_does_not_stop_the_service(
         orders = open_file(database)
         with another_process(keep, str(database)):
             with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
-                impatient.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.3)
+                impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.3)
                 await orders.assign("order", "executor", "zone")
             assert await orders.acquire("executor") is None
         assert await orders.assign("order", "executor", "zone") is True
@@ -343,7 +344,7 @@ def test_a_busy_process_does_not_keep_others_from_their_turn(tmp_path: Path) -> 
     """Whoever waits comes next, however soon the process that has just written wants to write again."""
     obey = """if True:
         import sys
-        from orders.sqlite import Lock
+        from orders.storage.sqlite import Lock
         lock = Lock(sys.argv[1])
         print("ready", flush=True)
         for line in sys.stdin:
@@ -384,14 +385,14 @@ def test_another_program_that_writes_is_waited_for(database: Path) -> None:
 
 def test_a_call_whose_time_is_up_is_not_run_later(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails because another program writes for too long is not carried out when that is done."""
-    monkeypatch.setattr("orders.sqlite.BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("orders.storage.sqlite.BUSY_TIMEOUT_S", 0.0)
 
     async def scenario() -> None:
         orders = open_file(database)
         with closing(sqlite3.connect(database, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
-                impatient.setattr("orders.sets.ANSWER_TIMEOUT_S", 0.5)
+                impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.5)
                 await orders.assign("late", "executor", "zone")
             # The attempt that was under way ends.
             await asyncio.sleep(0.3)

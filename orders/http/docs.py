@@ -3,12 +3,13 @@
 Swagger UI comes from the package `swagger-ui-py`, of which only the files are used.
 """
 
+import json
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from orders.contract import Contract, Document
-from orders.controls import PREFIX
-from orders.responses import Response, message_response
+from orders.contract import Document
+from orders.http.responses import Response, message_response
 
 ASSETS = {
     "swagger-ui.css": "text/css",
@@ -47,43 +48,39 @@ SwaggerUIBundle({
 </html>
 """
 
-ONE_DEFINITION = PAGE.replace("SCRIPTS", "").replace("DEFINITIONS", 'url: "/openapi.json"')
-
-# A page that lets its reader choose a definition takes another script.
-TWO_DEFINITIONS = PAGE.replace("SCRIPTS", '<script src="/docs/swagger-ui-standalone-preset.js"></script>\n').replace(
-    "DEFINITIONS",
-    """urls: [
-    {name: "Orders service", url: "/openapi.json"},
-    {name: "Test controls", url: "PREFIXopenapi.json"}
-  ],
-  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
-  layout: "StandaloneLayout\"""".replace("PREFIX", PREFIX),
-)
+# A page that lets its reader choose one of several definitions takes another script.
+CHOICE_SCRIPT = '<script src="/docs/swagger-ui-standalone-preset.js"></script>\n'
+CHOICE_OPTIONS = 'presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset], layout: "StandaloneLayout"'
 
 
-def make_pages(contract: Contract, controls: Document | None) -> dict[str, Response]:
-    """Return the pages by their paths; those of the test controls too, if these have a definition.
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """An OpenAPI document to be served: its name on the page, and what its paths begin with."""
+
+    name: str
+    prefix: str
+    document: Document
+
+
+def make_pages(*definitions: Definition) -> dict[str, Response]:
+    """Return the pages of one or several definitions by their paths.
 
     Raises FileNotFoundError if Swagger UI is not installed whole.
     """
-    page = ONE_DEFINITION if controls is None else TWO_DEFINITIONS
-    return {
+    urls = json.dumps([{"name": one.name, "url": f"{one.prefix}openapi.json"} for one in definitions])
+    several = len(definitions) > 1
+    page = PAGE.replace("SCRIPTS", CHOICE_SCRIPT if several else "")
+    page = page.replace("DEFINITIONS", f"urls: {urls}, {CHOICE_OPTIONS}" if several else 'url: "/openapi.json"')
+    pages = {
         "/": message_response(302, "See /docs", {"Location": "/docs"}),
         "/docs": Response(200, page.encode(), "text/html; charset=utf-8"),
-        **_definition("/", contract.document),
-        **({} if controls is None else _definition(PREFIX, controls)),
-        **{
-            f"/docs/{name}": Response(200, (_swagger_ui() / name).read_bytes(), content_type)
-            for name, content_type in ASSETS.items()
-        },
     }
-
-
-def _definition(prefix: str, document: Document) -> dict[str, Response]:
-    return {
-        f"{prefix}openapi.json": Response(200, document.as_json),
-        f"{prefix}openapi.yaml": Response(200, document.as_yaml, "application/yaml"),
-    }
+    for definition in definitions:
+        pages[f"{definition.prefix}openapi.json"] = Response(200, definition.document.as_json)
+        pages[f"{definition.prefix}openapi.yaml"] = Response(200, definition.document.as_yaml, "application/yaml")
+    for name, content_type in ASSETS.items():
+        pages[f"/docs/{name}"] = Response(200, (_swagger_ui() / name).read_bytes(), content_type)
+    return pages
 
 
 def _swagger_ui() -> Path:

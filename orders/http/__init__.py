@@ -1,0 +1,1 @@
+"""HTTP in, a response out: the app, its pages, and what browsers need."""
