@@ -1,35 +1,27 @@
-"""`openapi.yaml`, read once: the operations, their parameters, and what is wrong with a value.
+"""`openapi.yaml`, read once: the operations, their parameters, and their answers.
 
-Only what the server can honour is accepted. A parameter schema with a keyword that nothing enforces would be a
-promise that the server breaks, so it is refused at start-up.
+The document drives the server: its paths, methods, parameters, limits, status codes and messages are those of the
+document. The server refuses to start with what it cannot follow, because that would be a promise that it breaks.
+`orders.conformance` compares the code with the rest of the document.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-import yaml
+from orders.document import Document, DocumentError, facts, load_document, require, resolve, well_formed
 
-METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-# What the server has of its own beside the contract, the test controls say, is under it.
+# The server's own paths begin with this, for example those of the test controls.
 RESERVED_PREFIX = "/_"
-PATH_ANNOTATIONS = {"summary", "description"}
-PARAMETER_KEYWORDS = {"name", "in", "required", "schema", "description", "example", "examples"}
-SCHEMA_KEYWORDS = {"type", "minLength", "maxLength", "pattern", "x-pattern-error"}
-SCHEMA_ANNOTATIONS = {"title", "description", "examples"}
-
-
-class ContractError(Exception):
-    """The contract cannot be served; the message says what is wrong with it, in one line."""
-
-
-class ParameterError(ValueError):
-    """A request's parameters break the contract; the message is the one that the client gets (D8, D9)."""
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+# Each answer has this header.
+HEADERS = {"Cache-Control": {"required": True, "schema": {"type": "string", "const": "no-store"}}}
+# In the pattern of a message, this stands for a value.
+VALUE = re.compile(r"\([\w|]+\)|\[\\s\\S\]\+")
+SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,109 +34,63 @@ class Parameter:
     pattern: re.Pattern[str]
     pattern_error: str
 
-    def problem(self, value: str) -> str | None:
-        """Return what is wrong with `value`, which is not empty, or None."""
-        if len(value) < self.min_length:
-            return f"shorter than {self.min_length} characters"
-        if len(value) > self.max_length:
-            return f"longer than {self.max_length} characters"
-        if not self.pattern.search(value):
-            return self.pattern_error
-        return None
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the contract: a status, and an object with a message and perhaps more properties.
+
+    A message may have values in it. `texts` has the text before, between and after the values. `properties` has the
+    schema of each property of the object.
+    """
+
+    status: int
+    texts: tuple[str, ...]
+    properties: Mapping[str, Any]
+
+    def message(self, *values: str) -> str:
+        """Return the message with its values."""
+        first, *others = self.texts
+        return first + "".join(value + text for value, text in zip(values, others, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation of the contract: its id, where it is found, its parameters in the contract's order, its answers.
+    """An operation of the contract.
 
-    `examples` has every status code that the contract documents, each with the first of its examples.
+    `parameters` are in the contract's order. `answers` has each answer by the name of its schema. `examples` has the
+    first example of each status code.
     """
 
     operation_id: str
     method: str
     path: str
     parameters: tuple[Parameter, ...]
+    answers: Mapping[str, Answer]
     examples: Mapping[int, Any]
 
-    def arguments(self, query: str) -> dict[str, str]:
-        """Read the parameters from a raw query string, whose characters stand for bytes (Latin-1).
+    @property
+    def parameters_missing(self) -> Answer:
+        """The answer to a request without one of the parameters (D8)."""
+        return next(answer for name, answer in self.answers.items() if name.endswith("ParametersMissing"))
 
-        Raises ParameterError if one is missing, which comes first (D8), or invalid (D9).
-        """
-        given = split_query(query)
-        raw_values = [given.get(parameter.name, []) for parameter in self.parameters]
-        if not all(map(any, raw_values)):
-            raise ParameterError(self._missing)
-        return {
-            parameter.name: self._argument(parameter, values)
-            for parameter, values in zip(self.parameters, raw_values, strict=True)
-        }
+    @property
+    def parameter_invalid(self) -> Answer:
+        """The answer to a request with an invalid parameter (D9)."""
+        return self.answers["ParameterInvalid"]
 
-    @cached_property
+    @property
     def error_codes(self) -> list[int]:
         """The status codes of its errors."""
         return [code for code in self.examples if code >= 400]
 
-    @cached_property
-    def _missing(self) -> str:
-        *names, last = [parameter.name for parameter in self.parameters]
-        listed = f"{', '.join(names)} and {last}" if names else last
-        return f"Missing parameters, please provide {listed}"
-
-    @staticmethod
-    def _argument(parameter: Parameter, values: list[str]) -> str:
-        problem: str | None
-        if len(values) > 1:
-            problem = "given more than once"
-        else:
-            try:
-                value = decode(values[0])
-            except UnicodeDecodeError:
-                problem = "not UTF-8"
-            else:
-                problem = parameter.problem(value)
-                if problem is None:
-                    return value
-        raise ParameterError(f"Invalid parameter {parameter.name}: {problem}")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """An OpenAPI document: as it was written, as JSON, and as data."""
-
-    as_yaml: bytes
-    as_json: bytes
-    data: Any
-
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The operations of `openapi.yaml`, and the document itself."""
+    """The operations, the answers that any request can get, and the document itself."""
 
     operations: tuple[Operation, ...]
+    common_answers: Mapping[str, Answer]
     document: Document
-
-
-def split_query(query: str) -> dict[str, list[str]]:
-    """Split a raw query string into its fields: decoded names, each with its raw values in order."""
-    fields: dict[str, list[str]] = {}
-    for field in query.split("&"):
-        name, _, value = field.partition("=")
-        try:
-            fields.setdefault(decode(name), []).append(value)
-        except UnicodeDecodeError:
-            continue  # No parameter has such a name, and unknown ones are ignored (D10).
-    return fields
-
-
-def decode(raw: str) -> str:
-    """Decode a name or value of a query string: `+` is a space, `%` escapes are bytes, bytes are UTF-8 (D7).
-
-    Raises UnicodeDecodeError if they are not.
-    """
-    if raw.isascii() and "%" not in raw and "+" not in raw:
-        return raw
-    return unquote_to_bytes(raw.replace("+", " ").encode("latin-1")).decode("utf-8")
 
 
 def contract_path() -> Path:
@@ -155,143 +101,92 @@ def contract_path() -> Path:
 
 
 def load_contract(path: Path) -> Contract:
-    """Read and check a contract. Raises ContractError, naming the file and what is wrong in it."""
+    """Read a contract. Raises DocumentError, with the file and what the server cannot follow in it."""
     document = load_document(path)
     try:
-        return Contract(_operations(document.data), document)
-    except (ContractError, TypeError, ValueError, RecursionError) as error:
-        raise ContractError(f"{path}: {error}") from error
+        return read_contract(document)
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
 
 
-def load_document(path: Path) -> Document:
-    """Read an OpenAPI document. Raises ContractError, naming the file and what is wrong in it."""
-    try:
-        source = path.read_bytes()
-        # The loader in C is ten times as fast, but not every platform has it.
-        data = yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return Document(source, json.dumps(data).encode(), data)
-    except OSError as error:
-        raise ContractError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ContractError(f"{path}: {error}") from error
+def read_contract(document: Document) -> Contract:
+    """Read the contract from a document. Raises DocumentError, with what the server cannot follow in it."""
+    with well_formed():
+        return _contract(document)
 
 
-def _operations(document: Any) -> tuple[Operation, ...]:
-    root = _mapping(document, "the document")
-    if not str(root.get("openapi", "")).startswith("3.1."):
-        raise ContractError(f"openapi is {root.get('openapi')!r}, not 3.1.x")
-    operations: list[Operation] = []
-    for path, item in _mapping(root.get("paths"), "paths").items():
-        if not isinstance(path, str) or not path.startswith("/") or "{" in path:
-            raise ContractError(f"path {path!r} is not a fixed path")
-        if path.startswith(RESERVED_PREFIX):
-            raise ContractError(f"path {path!r} begins with {RESERVED_PREFIX}, which is the server's own")
-        for method, definition in _mapping(item, path).items():
-            if method in METHODS:
-                operations.append(_operation(root, path, method, _mapping(definition, f"{method} {path}")))
-            elif method not in PATH_ANNOTATIONS and not str(method).startswith("x-"):
-                raise ContractError(f"path {path}: {method!r} is not supported")
-    ids = [operation.operation_id for operation in operations]
-    for operation_id in ids:
-        if ids.count(operation_id) > 1:
-            raise ContractError(f"operationId {operation_id} is used more than once")
-    return tuple(operations)
+def _contract(document: Document) -> Contract:
+    root = document.data
+    require("the version of OpenAPI", root["openapi"].rpartition(".")[0], "3.1")
+    require("servers", facts(root, root["servers"]), [{"url": "/"}])
+    require("security", root["security"], [])
+    operations = tuple(
+        _operation(root, path, method, definition)
+        for path, methods in root["paths"].items()
+        for method, definition in methods.items()
+    )
+    return Contract(operations, dict(_answers(root, root["x-common-responses"])), document)
 
 
-def _operation(root: Mapping[str, Any], path: str, method: str, definition: Mapping[str, Any]) -> Operation:
-    operation_id = definition.get("operationId")
-    if not isinstance(operation_id, str):
-        raise ContractError(f"{method} {path} has no operationId")
-    parameters = definition.get("parameters", [])
-    if not isinstance(parameters, list) or not parameters:
-        raise ContractError(f"{operation_id} has no list of parameters")
+def _operation(root: Any, path: str, method: str, definition: Any) -> Operation:
+    if not re.fullmatch("/[^{]*", path) or path.startswith(RESERVED_PREFIX) or method not in METHODS:
+        raise DocumentError(f"{method} {path}: the server needs a method and a path without {{}} and {RESERVED_PREFIX}")
+    require(f"{method} {path}", {*facts(root, definition)}, {"operationId", "parameters", "responses"})
+    responses = {status: resolve(root, response) for status, response in definition["responses"].items()}
+    answers = list(_answers(root, responses))
+    require(f"{method} {path}: the number of kinds of answers", len(answers), len(dict(answers)))
     return Operation(
-        operation_id,
+        definition["operationId"],
         method.upper(),
         path,
-        tuple(_parameter(root, operation_id, parameter) for parameter in parameters),
-        _examples(root, operation_id, definition.get("responses")),
+        tuple(_parameter(facts(root, parameter)) for parameter in definition["parameters"]),
+        dict(answers),
+        {int(status): _first_example(root, response) for status, response in responses.items()},
     )
 
 
-def _examples(root: Mapping[str, Any], operation_id: str, responses: Any) -> dict[int, Any]:
-    examples: dict[int, Any] = {}
-    for code, definition in _mapping(responses, f"{operation_id}: responses").items():
-        where = f"{operation_id}: response {code}"
-        if not re.fullmatch("[1-5][0-9][0-9]", str(code)):
-            raise ContractError(f"{where}: {code!r} is not a status code")
-        definition = _resolve(root, definition, where)
-        content = _mapping(definition.get("content"), f"{where}: content").get("application/json")
-        named = _mapping(_mapping(content, f"{where}: application/json").get("examples"), f"{where}: examples")
-        first = _resolve(root, next(iter(named.values()), None), f"{where}: its first example")
-        if "value" not in first:
-            raise ContractError(f"{where}: its first example has no value")
-        examples[int(code)] = first["value"]
-    return examples
+def _parameter(parameter: Any) -> Parameter:
+    name, schema = parameter["name"], parameter.pop("schema")
+    require(f"parameter {name}", parameter, {"name": name, "in": "query", "required": True})
+    require(f"parameter {name}", {*schema}, {"type", "minLength", "maxLength", "pattern", "x-pattern-error"})
+    require(f"parameter {name}: type", schema["type"], "string")
+    # An empty parameter is a missing one (D8).
+    if not 1 <= schema["minLength"] <= schema["maxLength"]:
+        raise DocumentError(f"parameter {name}: minLength must be from 1 to maxLength, not {schema['minLength']}")
+    if not schema["x-pattern-error"]:
+        raise DocumentError(f"parameter {name}: x-pattern-error says nothing")
+    # In ECMA-262, a final `$` is the very end. In Python, a newline may follow.
+    pattern = re.compile(re.sub(r"(?<!\\)\$$", r"\\Z", schema["pattern"]))
+    return Parameter(name, schema["minLength"], schema["maxLength"], pattern, str(schema["x-pattern-error"]))
 
 
-def _parameter(root: Mapping[str, Any], operation_id: str, definition: Any) -> Parameter:
-    definition = _resolve(root, definition, f"{operation_id}: a parameter")
-    name = definition.get("name")
-    where = f"{operation_id}: parameter {name}"
-    if not isinstance(name, str) or not name:
-        raise ContractError(f"{operation_id}: a parameter has no name")
-    _refuse_unknown(where, definition, PARAMETER_KEYWORDS)
-    if definition.get("in") != "query":
-        raise ContractError(f"{where}: `in` must be query")
-    if definition.get("required") is not True:
-        raise ContractError(f"{where}: `required` must be true")
-    schema = _resolve(root, definition.get("schema"), f"{where}: its schema")
-    _refuse_unknown(f"{where}: its schema", schema, SCHEMA_KEYWORDS | SCHEMA_ANNOTATIONS)
-
-    def value_of(keyword: str, kind: type, fits: Callable[[Any], bool], wanted: str) -> Any:
-        value = schema.get(keyword)
-        if not isinstance(value, kind) or not fits(value):
-            raise ContractError(f"{where}: {keyword} must be {wanted}, not {value!r}")
-        return value
-
-    value_of("type", str, lambda value: value == "string", "string")
-    # An empty parameter is a missing one (D8), so a contract that allows it would not be kept.
-    min_length = value_of("minLength", int, lambda value: value >= 1, "at least 1")
-    max_length = value_of("maxLength", int, lambda value: value >= min_length, f"at least {min_length}")
-    pattern = value_of("pattern", str, bool, "a regular expression")
-    pattern_error = value_of("x-pattern-error", str, bool, "what to tell a client whose value does not match")
-    return Parameter(name, min_length, max_length, _regex(where, pattern), pattern_error)
+def _answers(root: Any, responses: Mapping[str, Any]) -> Iterator[tuple[str, Answer]]:
+    """Yield each kind of answer, with the name of its schema."""
+    for code, reference in responses.items():
+        response, status = resolve(root, reference), HTTPStatus(int(code))
+        if status < 200 or status in (204, 205, 304):
+            raise DocumentError(f"response {code}: it has no body (RFC 9110 §6.4.1)")
+        require(f"response {code}: headers", facts(root, response["headers"]), HEADERS)
+        require(f"response {code}: content", [*response["content"]], ["application/json"])
+        schema = response["content"]["application/json"]["schema"]
+        for branch in schema["oneOf"] if {*schema} == {"oneOf"} else [schema]:
+            name = branch["$ref"].rpartition("/")[2]
+            yield name, _answer(name, status.value, facts(root, branch))
 
 
-def _regex(where: str, pattern: str) -> re.Pattern[str]:
-    """Compile an ECMA-262 pattern, in which a final `$` is the very end, newline or not."""
-    try:
-        return re.compile(re.sub(r"(?<!\\)\$$", r"\\Z", pattern))
-    except re.error as error:
-        raise ContractError(f"{where}: pattern {pattern!r} is not a regular expression: {error}") from error
+def _answer(name: str, status: int, schema: Any) -> Answer:
+    properties = schema.pop("properties")
+    require(name, schema, {"type": "object", "required": [*properties], "additionalProperties": False})
+    message = properties["message"]
+    keyword = "const" if "const" in message else "pattern"
+    require(f"{name}: its message", message, {"type": "string", keyword: str(message[keyword])})
+    texts = [message[keyword]]
+    if keyword == "pattern":
+        texts = VALUE.split(message["pattern"].removeprefix("^").removesuffix("$"))
+        require(f"{name}: special characters in its message", SPECIAL.findall("".join(texts)), [])
+    return Answer(status, tuple(texts), properties)
 
 
-def _resolve(root: Mapping[str, Any], definition: Any, where: str) -> Mapping[str, Any]:
-    """Return `definition`, or what its `$ref` into this document points to."""
-    seen: list[str] = []
-    while "$ref" in (definition := _mapping(definition, where)):
-        reference = definition["$ref"]
-        if not isinstance(reference, str) or not reference.startswith("#/") or reference in seen:
-            raise ContractError(f"{where}: $ref {reference!r} is not a reference into this document")
-        seen.append(reference)
-        definition = root
-        for key in reference.removeprefix("#/").split("/"):
-            definition = definition.get(key) if isinstance(definition, Mapping) else None
-        if definition is None:
-            raise ContractError(f"{where}: $ref {reference!r} points to nothing")
-    return definition
-
-
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise ContractError(f"{where} is not a mapping")
-    return value
-
-
-def _refuse_unknown(where: str, definition: Mapping[Any, Any], known: set[str]) -> None:
-    unknown = sorted(str(key) for key in definition if key not in known)
-    if unknown:
-        raise ContractError(f"{where}: {', '.join(unknown)} is not supported")
+def _first_example(root: Any, response: Any) -> Any:
+    first, *_ = response["content"]["application/json"]["examples"].values()
+    return resolve(root, first)["value"]

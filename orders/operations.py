@@ -1,36 +1,67 @@
-"""Runs the operations of the contract, and turns each result into a status and a message.
+"""The operations of the contract: each function runs one and returns what became of it.
 
-Each function has the name of an `operationId`. Its arguments after `orders` are the operation's parameters.
-`orders.http.app` compares the names and the arguments with the contract when the server starts.
+Contract and code use the same names. A function has the name of an `operationId`, and its arguments after `orders` are
+the operation's parameters. A result has the name of a schema. Its fields are the properties of the answer, and the
+values in the message. `orders.conformance` compares them when the server starts.
 """
 
-from orders.http.responses import Response, json_response, message_response
-from orders.lifecycle import Orders
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
-CREATED = message_response(200, "Successfully created")
-ALREADY_EXISTS = message_response(400, "AssignedOrder with provided orderId already exists")
-NO_ORDERS = message_response(200, "There are no orders assigned to you")
-CANCELED = message_response(200, "Successfully canceled")
+from orders.lifecycle import Orders, Profile
 
 
-async def assign_order(orders: Orders, order_id: str, executor_id: str, zone_id: str) -> Response:
+class OrderCreated(NamedTuple):
+    """The order is registered."""
+
+
+class OrderAlreadyExists(NamedTuple):
+    """The `order_id` is known already. Nothing has changed (D3)."""
+
+
+class OrderAcquired(NamedTuple):
+    """The executor has an active order."""
+
+    order_profile: Profile
+
+
+class NoOrders(NamedTuple):
+    """The executor has no active order."""
+
+
+class OrderCanceled(NamedTuple):
+    """The order was active and is now cancelled."""
+
+
+class OrderNotActive(NamedTuple):
+    """The order is not active. Nothing has changed."""
+
+    order_id: str
+
+
+Result = OrderCreated | OrderAlreadyExists | OrderAcquired | NoOrders | OrderCanceled | OrderNotActive
+
+
+async def assign_order(
+    orders: Orders, order_id: str, executor_id: str, zone_id: str
+) -> OrderCreated | OrderAlreadyExists:
     """Register an order that was assigned to an executor."""
-    return CREATED if await orders.assign(order_id, executor_id, zone_id) else ALREADY_EXISTS
+    is_new = await orders.assign(order_id, executor_id, zone_id)
+    return OrderCreated() if is_new else OrderAlreadyExists()
 
 
-async def acquire_order(orders: Orders, executor_id: str) -> Response:
+async def acquire_order(orders: Orders, executor_id: str) -> OrderAcquired | NoOrders:
     """Give an executor its active order."""
     profile = await orders.acquire(executor_id)
-    if profile is None:
-        return NO_ORDERS
-    return json_response(200, {"message": "Successfully acquired", "order_profile": profile})
+    return NoOrders() if profile is None else OrderAcquired(profile)
 
 
-async def cancel_order(orders: Orders, order_id: str) -> Response:
+async def cancel_order(orders: Orders, order_id: str) -> OrderCanceled | OrderNotActive:
     """Cancel an order."""
-    if await orders.cancel(order_id):
-        return CANCELED
-    return message_response(200, f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled")
+    was_active = await orders.cancel(order_id)
+    return OrderCanceled() if was_active else OrderNotActive(order_id)
 
 
-OPERATIONS = {function.__name__: function for function in (assign_order, acquire_order, cancel_order)}
+OPERATIONS: dict[str, Callable[..., Awaitable[Result]]] = {
+    function.__name__: function for function in (assign_order, acquire_order, cancel_order)
+}

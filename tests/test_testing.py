@@ -21,8 +21,9 @@ import pytest
 from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
 from harness.server import wait_until
 from orders import testing
-from orders.contract import Contract, ContractError
+from orders.contract import Contract
 from orders.controls import controls
+from orders.document import DocumentError
 from orders.storage import models
 from orders.testing import CannotListen, ControlError, ReferenceServer
 
@@ -165,14 +166,14 @@ def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A start that fails half-way raises its reason and frees the port; the next start works."""
 
     def broken(path: Path) -> Contract:
-        raise ContractError("broken")
+        raise DocumentError("broken")
 
     with ReferenceServer() as first:
         port = int(first.url.rpartition(":")[2])
     server = ReferenceServer(port=port)
     with monkeypatch.context() as patches:
         patches.setattr(testing, "load_contract", broken)
-        with pytest.raises(ContractError, match="broken"):
+        with pytest.raises(DocumentError, match="broken"):
             server.start()
         with pytest.raises(RuntimeError, match="the server is not running"):
             server.requests()

@@ -28,12 +28,14 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 from urllib.request import parse_http_list
 
-from orders.contract import RESERVED_PREFIX, Contract, Operation, decode, load_document, split_query
+from orders.contract import RESERVED_PREFIX, Contract, Operation
+from orders.document import load_document
 from orders.http.app import App
 from orders.http.cors import ORIGIN, Cors
 from orders.http.docs import Definition, make_pages
 from orders.http.exchange import Handler, NoAnswer, Request
-from orders.http.responses import UNKNOWN_ERROR, Response, json_response, message_response
+from orders.http.query import decode, split_query
+from orders.http.responses import Response, json_response, message_response
 from orders.lifecycle import Orders, Row, utc_now
 from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
 
@@ -161,6 +163,8 @@ class Controls:
     def __init__(self, contract: Contract, orders: Orders, cors: Cors | None = None) -> None:
         """Control the operations of `contract` over `orders`; pages of the origins in `cors` may do so too."""
         self._contract = contract
+        unknown_error = contract.common_answers["UnknownError"]
+        self._unknown_error = message_response(unknown_error.status, unknown_error.message())
         self._operations = {(operation.method, operation.path): operation for operation in contract.operations}
         self._by_id = {operation.operation_id: operation for operation in contract.operations}
         self._orders = orders
@@ -290,7 +294,7 @@ class Controls:
         self._quiet.clear()
         begun = time.perf_counter()
         recorded = self._journal.add(request, operation)
-        response: Response | None = UNKNOWN_ERROR  # What an exception is answered with.
+        response: Response | None = self._unknown_error  # The answer to an exception.
         try:
             if operation is None:
                 response = await handler(request)

@@ -1,20 +1,22 @@
-"""Makes the app: hands each request to the handler of its path and method. The API's routes come from the contract."""
+"""The app: hands each request to the handler of its path and method. The contract has the paths of the operations."""
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
 
-from orders.contract import Contract, ContractError, Operation, ParameterError
+from orders.conformance import check
+from orders.contract import Contract, Operation
 from orders.http.cors import Cors
 from orders.http.docs import Definition, make_pages
 from orders.http.exchange import Exchange, Handler, InFlight, Request
-from orders.http.responses import NOT_FOUND, Response, json_response, message_response, method_not_allowed
+from orders.http.query import ParameterError, read_arguments
+from orders.http.responses import Response, json_response, message_response
 from orders.lifecycle import Orders
-from orders.operations import OPERATIONS
+from orders.operations import OPERATIONS, Result
 from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
@@ -32,19 +34,22 @@ class App(HTTPServerConnectionDelegate):
     def __init__(
         self, contract: Contract, orders: Orders, access_log: AccessLog | None = None, cors: Cors | None = None
     ) -> None:
-        """Answer from `orders`. Raises ContractError if the contract and `orders.operations` differ."""
-        check_operations(contract, OPERATIONS)
+        """Answer from `orders`. Raises DocumentError if the server does not do what the contract says."""
+        check(contract)
+        self.common_responses = {
+            name: message_response(answer.status, answer.message()) for name, answer in contract.common_answers.items()
+        }
         self.in_flight = InFlight()
         self.access_log = access_log
         self.cors = cors
         self.handler: Handler = self._route
         self._routes: dict[str, Mapping[str, Handler]] = {}
-        for operation in contract.operations:
-            handler = _operation_handler(operation, OPERATIONS[operation.operation_id], orders)
-            self._routes[operation.path] = {**self._routes.get(operation.path, {}), operation.method: handler}
         health = _health_handler(orders)
         self.add_routes({"/health": {"GET": health, "HEAD": health}})
         self.add_pages(make_pages(Definition("Orders service", "/", contract.document)))
+        for operation in contract.operations:
+            handler = _operation_handler(operation, OPERATIONS[operation.operation_id], orders)
+            self.add_routes({operation.path: {**self._routes.get(operation.path, {}), operation.method: handler}})
 
     def add_routes(self, routes: Routes) -> None:
         """Answer more paths, each with the methods that have a handler."""
@@ -63,48 +68,50 @@ class App(HTTPServerConnectionDelegate):
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
         """Return the exchange that receives the next request on a connection."""
         connection = cast(HTTP1Connection, request_conn)
-        return Exchange(self.handler, connection, self.in_flight, self.access_log, self.cors)
+        unknown_error = self.common_responses["UnknownError"]
+        return Exchange(self.handler, connection, unknown_error, self.in_flight, self.access_log, self.cors)
 
     async def _route(self, request: Request) -> Response:
         """Pass a request to the handler of its path and method."""
         methods = self._routes.get(request.path)
         if methods is None:
-            return NOT_FOUND
+            return self.common_responses["NotFound"]
         handler = methods.get(request.method)
         if handler is None:
             allowed = None
             if self.cors is not None:
                 allowed = self.cors.preflight(request.method, request.headers, list(methods))
-            return allowed or method_not_allowed(list(methods))
+            # RFC 9110 §15.5.6
+            refusal = replace(self.common_responses["MethodNotAllowed"], headers={"Allow": ", ".join(methods)})
+            return allowed or refusal
         return await handler(request)
 
 
-def check_operations(contract: Contract, functions: Mapping[str, Callable[..., Awaitable[Response]]]) -> None:
-    """Raise ContractError, which names the difference, unless operations and functions match."""
-    operations = {operation.operation_id: operation for operation in contract.operations}
-    if missing := sorted(operations.keys() - functions.keys()):
-        raise ContractError(f"the contract has {', '.join(missing)}, for which orders.operations has no function")
-    if missing := sorted(functions.keys() - operations.keys()):
-        raise ContractError(f"orders.operations has {', '.join(missing)}, which the contract does not have")
-    for operation_id, operation in operations.items():
-        _, *arguments = inspect.signature(functions[operation_id]).parameters
-        parameters = [parameter.name for parameter in operation.parameters]
-        if set(arguments) != set(parameters):
-            raise ContractError(
-                f"{operation_id} has the parameters {', '.join(parameters)} in the contract"
-                f" and {', '.join(arguments)} in orders.operations"
-            )
+def _operation_handler(operation: Operation, function: Callable[..., Awaitable[Result]], orders: Orders) -> Handler:
+    # Most polls find no order. These answers are always the same, so each is made once.
+    fixed = {
+        name: message_response(answer.status, answer.message())
+        for name, answer in operation.answers.items()
+        if len(answer.texts) == len(answer.properties) == 1
+    }
 
-
-def _operation_handler(operation: Operation, function: Callable[..., Awaitable[Response]], orders: Orders) -> Handler:
     async def handle(request: Request) -> Response:
         try:
-            arguments = operation.arguments(request.query)
+            arguments = read_arguments(operation, request.query)
         except ParameterError as error:
-            return message_response(400, str(error))
-        return await function(orders, **arguments)
+            return message_response(error.status, str(error))
+        result = await function(orders, **arguments)
+        return fixed.get(type(result).__name__) or _response(operation, result)
 
     return handle
+
+
+def _response(operation: Operation, result: Result) -> Response:
+    """Return the response that the contract has for a result."""
+    answer = operation.answers[type(result).__name__]
+    values = result._asdict()
+    properties = {name: values.pop(name) for name in answer.properties if name in values}
+    return json_response(answer.status, {"message": answer.message(*values.values()), **properties})
 
 
 def _health_handler(orders: Orders) -> Handler:

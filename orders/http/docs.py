@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from orders.contract import Document
+from orders.document import Document
 from orders.http.responses import Response, message_response
 
 ASSETS = {

@@ -1,7 +1,7 @@
 """Receives one request on a connection of Tornado's HTTP server, and sends its response.
 
 Every answer from a handler leaves through here. This module adds the headers, writes the access log, and turns errors
-into `Unknown error`:
+into the answer `UnknownError`:
 
     the handler returned a Response ..... that response
     it raised NoAnswer .................. no response: the connection is closed
@@ -25,7 +25,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
 from orders.http.cors import Cors
-from orders.http.responses import UNKNOWN_ERROR, Response
+from orders.http.responses import Response
 from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
@@ -84,12 +84,14 @@ class Exchange(HTTPMessageDelegate):
         self,
         handler: Handler,
         connection: HTTP1Connection,
+        unknown_error: Response,
         in_flight: InFlight,
         access_log: AccessLog | None,
         cors: Cors | None,
     ) -> None:
         self._handler = handler
         self._connection = connection
+        self._unknown_error = unknown_error
         self._in_flight = in_flight
         self._access_log = access_log
         self._cors = cors
@@ -128,7 +130,7 @@ class Exchange(HTTPMessageDelegate):
             logger.error(
                 "internal error %s: %s %s", error_id, self._start_line.method, self._start_line.path, exc_info=error
             )
-            self._send(UNKNOWN_ERROR, f" error={error_id}")
+            self._send(self._unknown_error, f" error={error_id}")
         else:
             self._send(response)
 
@@ -145,15 +147,7 @@ class Exchange(HTTPMessageDelegate):
         return f"/{rest}" if slash else "/" + target[7 + len(authority.partition("?")[0]) :]
 
     def _send(self, response: Response, note: str = "") -> None:
-        headers = HTTPHeaders(
-            {
-                "Date": http_date(),
-                "Content-Type": response.content_type,
-                "Content-Length": str(len(response.body)),
-                "Cache-Control": "no-store",
-                **response.headers,
-            }
-        )
+        headers = HTTPHeaders(_headers(response))
         start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS[response.status])
         if self._cors is not None:
             for name, value in self._cors.headers(self._headers.get("Origin")).items():
@@ -174,6 +168,25 @@ class Exchange(HTTPMessageDelegate):
                 str(self._connection.context),
                 note,
             )
+
+
+def as_bytes(response: Response) -> bytes:
+    """Return a response as it is sent, for the answer to a message that is no request."""
+    lines = [
+        f"HTTP/1.1 {response.status} {REASONS[response.status]}",
+        *(f"{name}: {value}" for name, value in _headers(response).items()),
+    ]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + response.body
+
+
+def _headers(response: Response) -> dict[str, str]:
+    return {
+        "Date": http_date(),
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        "Cache-Control": "no-store",
+        **response.headers,
+    }
 
 
 _second = 0

@@ -24,13 +24,3 @@ def json_response(status: int, content: object, headers: Mapping[str, str] | Non
 def message_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the JSON that every answer of the service is, an object with a `message` (D11)."""
     return json_response(status, {"message": message}, headers)
-
-
-def method_not_allowed(methods: list[str]) -> Response:
-    """Return a 405 that lists the methods that the path has (RFC 9110 §15.5.6)."""
-    return message_response(405, "Method not allowed", {"Allow": ", ".join(methods)})
-
-
-BAD_REQUEST = message_response(400, "Bad request")
-NOT_FOUND = message_response(404, "Not found")
-UNKNOWN_ERROR = message_response(500, "Unknown error")

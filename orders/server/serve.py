@@ -1,28 +1,23 @@
-"""Runs the server in one process, alone or as a worker: accepts connections, serves them, and stops gracefully."""
+"""Runs `orders serve`: opens everything, serves until a signal, and closes everything."""
 
 import asyncio
-import errno
 import logging
 import multiprocessing
 import os
 import resource
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, UnsatisfiableReadError
-
-from orders.contract import Contract, ContractError, contract_path, load_contract
-from orders.http.app import App, check_operations
+from orders.conformance import check
+from orders.contract import Contract, contract_path, load_contract
+from orders.document import DocumentError
+from orders.http.app import App
 from orders.http.cors import Cors
-from orders.http.exchange import http_date
-from orders.http.responses import BAD_REQUEST
 from orders.lifecycle import Orders
-from orders.operations import OPERATIONS
+from orders.server.connections import Server
 from orders.server.console import has_colour, welcome
 from orders.server.log import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
 from orders.server.sockets import BACKLOG, CannotListen, listen, url_of
@@ -36,115 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("orders")
 
-MAX_HEADER_BYTES = 64 * 1024
-MAX_BODY_BYTES = 64 * 1024
-OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-ACCEPT_RETRY_S = 1.0
 QUIET_BEFORE_CLOSE_S = 0.25
-STOP_TIMEOUT_S = 10.0
-
-# Tornado answers a message that it cannot read with the first of these. The server sends the second instead (D11).
-TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-JSON_BAD_REQUEST = (
-    "HTTP/1.1 400 Bad Request\r\n"
-    "Date: {date}\r\n"
-    "Content-Type: application/json\r\n"
-    f"Content-Length: {len(BAD_REQUEST.body)}\r\n"
-    "Cache-Control: no-store\r\n"
-    "Connection: close\r\n"
-    "\r\n"
-)
 
 
 class CannotStart(Exception):
     """The server cannot start. The message says why, on one line."""
-
-
-class RefusingStream(IOStream):
-    """A client's connection. A message that is not a request gets a refusal in JSON."""
-
-    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        """Write data. Replace Tornado's own bare refusal with one in JSON."""
-        if data == TORNADO_BAD_REQUEST:
-            data = JSON_BAD_REQUEST.format(date=http_date()).encode() + BAD_REQUEST.body
-        return super().write(data)
-
-    def close(self, exc_info: Any = False) -> None:
-        """Close the connection. First refuse headers that are too long, which Tornado does not answer."""
-        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
-            self.write(TORNADO_BAD_REQUEST)
-        super().close(exc_info)
-
-
-class Server:
-    """An app on listening sockets, on the running event loop."""
-
-    def __init__(
-        self, app: App, listeners: list[socket.socket], *, idle_timeout_s: float, accept_at_once: int = BACKLOG
-    ) -> None:
-        """Accept connections from now on, at most `accept_at_once` per listener in one turn of the event loop.
-
-        The server closes a connection that takes longer than `idle_timeout_s` to send its next request.
-        """
-        self._in_flight = app.in_flight
-        self._listeners = listeners
-        self._loop = asyncio.get_running_loop()
-        self._http = HTTPServer(
-            app,
-            max_header_size=MAX_HEADER_BYTES,
-            max_body_size=MAX_BODY_BYTES,
-            idle_connection_timeout=idle_timeout_s,
-            body_timeout=idle_timeout_s,
-        )
-        self._accept_at_once = accept_at_once
-        for listener in listeners:
-            self._loop.add_reader(listener, self._accept_waiting, listener)
-
-    def _accept_waiting(self, listener: socket.socket) -> None:
-        for _ in range(self._accept_at_once):
-            if not self._accept(listener):
-                return
-
-    def _accept(self, listener: socket.socket) -> bool:
-        """Accept one connection; return whether there was one."""
-        try:
-            connection, address = listener.accept()
-        except OSError as error:
-            if error.errno in OUT_OF_RESOURCES:
-                logger.warning("cannot accept connections: %s", error.strerror)
-                self._loop.remove_reader(listener)
-                self._loop.call_later(ACCEPT_RETRY_S, self._resume, listener)
-            return False  # For any other error, another worker was faster or the client has gone.
-        self._serve(connection, address)
-        return True
-
-    def _serve(self, connection: socket.socket, address: Any) -> None:
-        connection.setblocking(False)
-        self._http.handle_stream(RefusingStream(connection), address)
-
-    def _resume(self, listener: socket.socket) -> None:
-        if listener.fileno() >= 0:
-            self._loop.add_reader(listener, self._accept_waiting, listener)
-
-    async def stop(self, quiet_s: float) -> None:
-        """Stop accepting connections, answer the requests on their way, and close every connection.
-
-        Each connected client is told with its next answer that the connection closes. A request that was sent before
-        the stop is answered if it arrives within `quiet_s` seconds. The stop takes at most STOP_TIMEOUT_S, however
-        slow the clients are.
-        """
-        for listener in self._listeners:
-            self._loop.remove_reader(listener)
-            while self._accept(listener):
-                pass
-            listener.close()
-        self._http.conn_params.no_keep_alive = True
-        begun = time.monotonic()
-        while (now := time.monotonic()) < begun + STOP_TIMEOUT_S:
-            if min(self._in_flight.quiet_s(), now - begun) > quiet_s:
-                break
-            await asyncio.sleep(0.01)
-        await self._http.close_all_connections()
 
 
 @asynccontextmanager
@@ -211,7 +102,7 @@ def run(settings: Settings) -> None:
     start_logging(settings.log_level, write_if_possible)
     try:
         contract = load_contract(contract_path())
-        check_operations(contract, OPERATIONS)
+        check(contract)
         listeners = listen(settings.host, settings.port)
         prepare(settings.database)
         raise_file_limit()
@@ -231,7 +122,7 @@ def run(settings: Settings) -> None:
             workers = Workers(settings.workers, work, listeners)
             announce()
             workers.watch()
-    except (ContractError, CannotListen, CannotOpenDatabase, FileNotFoundError, WorkerFailed) as error:
+    except (DocumentError, CannotListen, CannotOpenDatabase, FileNotFoundError, WorkerFailed) as error:
         raise CannotStart(str(error)) from error
 
 

@@ -17,9 +17,9 @@ from harness.server import ServerProcess, execute, wait_until
 from orders.contract import Contract
 from orders.http.app import App
 from orders.http.exchange import Request
-from orders.http.responses import BAD_REQUEST, NOT_FOUND, Response
+from orders.http.responses import Response, message_response
 from orders.lifecycle import Orders
-from orders.server.serve import Server
+from orders.server.connections import Server
 from orders.server.sockets import listen
 from orders.storage.database import DatabaseURL
 
@@ -130,7 +130,7 @@ def test_servers_on_one_socket_take_turns(contract: Contract) -> None:
             clients = [crowd.enter_context(socket.create_connection(listener.getsockname())) for _ in range(10)]
             servers = [
                 Server(app_with(answer, contract), [own], idle_timeout_s=30, accept_at_once=1)
-                for own, answer in [(listener.dup(), NOT_FOUND), (listener, BAD_REQUEST)]
+                for own, answer in [(listener.dup(), message_response(404, "")), (listener, message_response(400, ""))]
             ]
             for client in clients:
                 client.setblocking(False)
@@ -153,7 +153,7 @@ def test_a_stop_answers_what_has_just_arrived(contract: Contract) -> None:
 
     async def scenario() -> list[bytes]:
         listeners = listen("127.0.0.1", 0)
-        server = Server(app_with(NOT_FOUND, contract), listeners, idle_timeout_s=30)
+        server = Server(app_with(message_response(404, ""), contract), listeners, idle_timeout_s=30)
         address = listeners[0].getsockname()
         loop = asyncio.get_running_loop()
         with ExitStack() as clients:
