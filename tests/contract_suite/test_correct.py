@@ -8,7 +8,7 @@ import pytest
 
 from harness.server import ServerProcess
 from tests.contract_suite.suite import LoadedSuite
-from tests.faulty.service import Server
+from tests.faulty.implementation import Server
 
 
 @pytest.fixture(

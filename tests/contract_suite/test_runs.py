@@ -16,7 +16,7 @@ from contract_tests.clauses import CLAUSES
 from harness.programs import require_program
 from tests.contract_suite.suite import LoadedSuite, run_suite
 from tests.faulty.faults import FAULTS
-from tests.faulty.service import Server
+from tests.faulty.implementation import Server
 
 SHORT = ("--clause", "ASSIGN-3")
 

@@ -1,4 +1,7 @@
-"""A second, correct implementation of the API and a catalogue of faulty ones: what a contract suite is tried out on.
+"""An independent implementation of the API, and faults to plant in it: the servers that test the contract suite.
 
-`python -m tests.faulty` lists the faults, and `python -m tests.faulty NAME` serves one.
+- `implementation` is correct.
+- `faults` is the catalogue of faults, one module per subject.
+
+`python -m tests.faulty` lists the faults. `python -m tests.faulty NAME` serves one.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.faulty`: list the faults, or serve one, to look at it by hand."""
+"""`python -m tests.faulty`: lists the faults, or serves one."""
 
 import argparse
 import threading
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from tests.faulty.faults import FAULTS
-from tests.faulty.service import Server
+from tests.faulty.implementation import Server
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """List the faults, or serve the one that is named until interrupted."""
+    """List the faults, or serve one until interrupted."""
     faults = {fault.name: fault for fault in FAULTS}
-    parser = argparse.ArgumentParser(prog="python -m tests.faulty", description="Faulty servers, to test tests with.")
-    parser.add_argument("name", nargs="?", help="the fault to serve, or `correct`; without it, the faults are listed")
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 takes a free one (default: 0)")
+    parser = argparse.ArgumentParser(prog="python -m tests.faulty", description="Serve an implementation with a fault.")
+    parser.add_argument("name", nargs="?", help="the fault to serve, or `correct`; default: list the faults")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 means any free port (default: 0)")
     options = parser.parse_args(arguments)
     if options.name is None:
         for fault in FAULTS:

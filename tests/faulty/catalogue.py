@@ -1,0 +1,41 @@
+"""What a fault is, and how the modules of `tests.faulty.faults` list theirs."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faulty.implementation import Component, Server
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake in one component of the server, and the clause of the contract that it breaks.
+
+    It may break other clauses too.
+    """
+
+    name: str
+    clause: str
+    description: str
+    component: type
+
+    def server(self, port: int = 0) -> Server:
+        """Return a server that makes the mistake."""
+        return Server(self.component, port)
+
+
+class Faults(list[Fault]):
+    """The faults of one module."""
+
+    def breaks(self, clause: str) -> Callable[[type[Component]], type[Component]]:
+        """Add the decorated component as a fault that breaks `clause`.
+
+        The fault is named after the class: `NoLimit` becomes `no-limit`. The docstring is its description.
+        """
+
+        def add(component: type[Component]) -> type[Component]:
+            name = re.sub(r"(?<!^)(?=[A-Z])|(?<=[a-z])(?=[0-9])", "-", component.__name__).lower()
+            self.append(Fault(name, clause, " ".join((component.__doc__ or "").split()), component))
+            return component
+
+        return add
