@@ -14,23 +14,29 @@ example, it reads arguments from bodies, sends `ETag` and 304, makes error pages
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
+from typing import cast
 from uuid import uuid4
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.iostream import StreamClosedError
 
 from orders.http.cors import Cors
-from orders.http.responses import Response
+from orders.http.responses import REASONS, Response, headers_of
+from orders.http.stream import Stream
 from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
 
-REASONS = {status.value: status.phrase for status in HTTPStatus}
+# A connection has at most this much of a response to send. A client has to read as much within the idle timeout.
+MAX_UNSENT_BYTES = 64 * 1024
+# RFC 9110 §7.2. It may be empty.
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,15 @@ class NoAnswer(Exception):
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def origin_form(target: str) -> str:
+    """Return a request target without the scheme and the authority that it may begin with (RFC 9112 §3.2.2)."""
+    authority = ABSOLUTE_FORM.match(target)
+    if authority is None:
+        return target
+    rest = target[authority.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
 
 
 class InFlight:
@@ -104,8 +119,11 @@ class Exchange(HTTPMessageDelegate):
         self._start_line = start_line
         self._headers = headers
         self._in_flight.begin(self)
-        if len(headers.get_list("Host")) != 1 and start_line.version == "HTTP/1.1":
-            raise HTTPInputError("a request needs one Host header")
+        hosts = headers.get_list("Host")
+        if (len(hosts) != 1 and start_line.version == "HTTP/1.1") or not all(map(HOST.fullmatch, hosts)):
+            raise HTTPInputError("a request needs one Host header with a host and perhaps a port")
+        if "close" in re.split(r"[\s,]+", headers.get("Connection", "").lower()):
+            cast(Stream, self._connection.stream).is_last_request = True
 
     def data_received(self, chunk: bytes) -> None:
         """Keep the body. No operation reads it (D10). The server limits its size."""
@@ -116,7 +134,7 @@ class Exchange(HTTPMessageDelegate):
         self._task = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
-        path, _, query = self._origin_form(self._start_line.path).partition("?")
+        path, _, query = origin_form(self._start_line.path).partition("?")
         is_abandoned = self._connection.stream.closed
         request = Request(self._start_line.method, path, query, self._headers, self._body, is_abandoned)
         try:
@@ -130,32 +148,41 @@ class Exchange(HTTPMessageDelegate):
             logger.error(
                 "internal error %s: %s %s", error_id, self._start_line.method, self._start_line.path, exc_info=error
             )
-            self._send(self._unknown_error, f" error={error_id}")
+            await self._send(self._unknown_error, f" error={error_id}")
         else:
-            self._send(response)
+            await self._send(response)
 
     def on_connection_close(self) -> None:
         """Give up a request whose connection closed before its end."""
         self._in_flight.end(self)
 
-    @staticmethod
-    def _origin_form(target: str) -> str:
-        """Return the request target without a scheme and an authority, which a client may send (RFC 9112 §3.2.2)."""
-        if target[:7].lower() != "http://":
-            return target
-        authority, slash, rest = target[7:].partition("/")
-        return f"/{rest}" if slash else "/" + target[7 + len(authority.partition("?")[0]) :]
-
-    def _send(self, response: Response, note: str = "") -> None:
-        headers = HTTPHeaders(_headers(response))
+    async def _send(self, response: Response, note: str = "") -> None:
+        """Send a response in pieces. Close the connection of a client that reads none within the idle timeout."""
+        headers = HTTPHeaders(headers_of(response))
         start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS[response.status])
         if self._cors is not None:
             for name, value in self._cors.headers(self._headers.get("Origin")).items():
                 headers[name] = value
+        if cast(Stream, self._connection.stream).is_last_request:
+            headers["Connection"] = "close"
         body = b"" if self._start_line.method == "HEAD" else response.body
-        self._connection.write_headers(start_line, headers, body)
-        self._connection.finish()
-        self._end(response.status, note)
+        try:
+            sent = self._connection.write_headers(start_line, headers, body[:MAX_UNSENT_BYTES])
+            for start in range(MAX_UNSENT_BYTES, len(body), MAX_UNSENT_BYTES):
+                await self._progress(sent)
+                sent = self._connection.write(body[start : start + MAX_UNSENT_BYTES])
+            self._connection.finish()
+            await self._progress(sent)
+        except (StreamClosedError, TimeoutError):
+            self._connection.close()
+            self._end("unread", note)
+        else:
+            self._end(response.status, note)
+
+    async def _progress(self, sent: "asyncio.Future[None]") -> None:
+        if not sent.done():
+            async with asyncio.timeout(self._connection.params.header_timeout):
+                await sent
 
     def _end(self, status: int | str, note: str = "") -> None:
         self._in_flight.end(self)
@@ -168,36 +195,3 @@ class Exchange(HTTPMessageDelegate):
                 str(self._connection.context),
                 note,
             )
-
-
-def as_bytes(response: Response) -> bytes:
-    """Return a response as it is sent, for the answer to a message that is no request."""
-    lines = [
-        f"HTTP/1.1 {response.status} {REASONS[response.status]}",
-        *(f"{name}: {value}" for name, value in _headers(response).items()),
-    ]
-    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + response.body
-
-
-def _headers(response: Response) -> dict[str, str]:
-    return {
-        "Date": http_date(),
-        "Content-Type": response.content_type,
-        "Content-Length": str(len(response.body)),
-        "Cache-Control": "no-store",
-        **response.headers,
-    }
-
-
-_second = 0
-_date = ""
-
-
-def http_date() -> str:
-    """Return the current time in the format of `Date` (RFC 9110 §5.6.7). It is formatted once per second."""
-    global _second, _date
-    now = int(time.time())
-    if now != _second:
-        _date = formatdate(now, usegmt=True)
-        _second = now
-    return _date

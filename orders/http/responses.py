@@ -1,8 +1,13 @@
 """What goes back to a client: a status, a body and headers."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +29,37 @@ def json_response(status: int, content: object, headers: Mapping[str, str] | Non
 def message_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the JSON that every answer of the service is, an object with a `message` (D11)."""
     return json_response(status, {"message": message}, headers)
+
+
+def as_bytes(response: Response) -> bytes:
+    """Return a response as it is sent, for the answer to a message that is no request."""
+    lines = [
+        f"HTTP/1.1 {response.status} {REASONS[response.status]}",
+        *(f"{name}: {value}" for name, value in headers_of(response).items()),
+    ]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + response.body
+
+
+def headers_of(response: Response) -> dict[str, str]:
+    """Return all headers of a response that is sent now."""
+    return {
+        "Date": http_date(),
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        "Cache-Control": "no-store",
+        **response.headers,
+    }
+
+
+_second = 0
+_date = ""
+
+
+def http_date() -> str:
+    """Return the current time in the format of `Date` (RFC 9110 §5.6.7). It is formatted once per second."""
+    global _second, _date
+    now = int(time.time())
+    if now != _second:
+        _date = formatdate(now, usegmt=True)
+        _second = now
+    return _date

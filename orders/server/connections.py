@@ -9,11 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, UnsatisfiableReadError
 
 from orders.http.app import App
-from orders.http.exchange import as_bytes
-from orders.http.responses import Response
+from orders.http.stream import Stream
 from orders.server.sockets import BACKLOG
 
 logger = logging.getLogger("orders")
@@ -23,28 +21,6 @@ MAX_BODY_BYTES = 64 * 1024
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_RETRY_S = 1.0
 STOP_TIMEOUT_S = 10.0
-# This is how Tornado answers a message that it cannot read.
-TORNADO_REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-
-
-class Stream(IOStream):
-    """A client's connection. A message that is not a request gets a refusal in JSON (D11)."""
-
-    def __init__(self, connection: socket.socket, refusal: Response) -> None:
-        super().__init__(connection)
-        self._refusal = refusal
-
-    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        """Write data. Replace Tornado's own refusal, which has no body."""
-        if data == TORNADO_REFUSAL:
-            data = as_bytes(self._refusal)
-        return super().write(data)
-
-    def close(self, exc_info: Any = False) -> None:
-        """Close the connection. First refuse headers that are too long, which Tornado does not answer."""
-        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
-            self.write(TORNADO_REFUSAL)
-        super().close(exc_info)
 
 
 class Server:
