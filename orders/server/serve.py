@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import resource
+import select
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("orders")
 
+STDOUT = 1
+STDOUT_TIMEOUT_S = 5.0
 QUIET_BEFORE_CLOSE_S = 0.25
 
 
@@ -71,9 +73,13 @@ async def running(
 
 
 async def serve(
-    settings: Settings, contract: Contract, listeners: list[socket.socket], on_ready: Callable[[], None]
+    settings: Settings,
+    contract: Contract,
+    listeners: list[socket.socket],
+    on_ready: Callable[[], None],
+    parent_gone: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until the parent process is gone.
+    """Serve until SIGTERM or SIGINT, or until the file descriptor `parent_gone` becomes readable.
 
     Calls `on_ready` when the server can answer requests.
     """
@@ -81,8 +87,8 @@ async def serve(
     stopping = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
-    if parent := multiprocessing.parent_process():
-        loop.add_reader(parent.sentinel, stopping.set)
+    if parent_gone is not None:
+        loop.add_reader(parent_gone, stopping.set)
     with closing(LineWriter(STDERR)) as log:
         start_logging(settings.log_level, log.write)
         access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
@@ -107,12 +113,12 @@ def run(settings: Settings) -> None:
         prepare(settings.database)
         raise_file_limit()
 
-        def work(on_ready: Callable[[], None]) -> None:
-            asyncio.run(serve(settings, contract, listeners, on_ready))
+        def work(on_ready: Callable[[], None], parent_gone: int | None = None) -> None:
+            asyncio.run(serve(settings, contract, listeners, on_ready, parent_gone))
 
         def announce() -> None:
             url = url_of(listeners[0])
-            print(f"orders listening on {url}", flush=True)
+            write_line(STDOUT, f"orders listening on {url}")
             if os.isatty(STDERR):
                 write_if_possible(welcome(url, contract, controls=settings.controls, colour=has_colour(STDERR)))
 
@@ -120,10 +126,25 @@ def run(settings: Settings) -> None:
             work(announce)
         else:
             workers = Workers(settings.workers, work, listeners)
-            announce()
+            try:
+                announce()
+            except CannotStart:
+                workers.end()
+                raise
             workers.watch()
     except (DocumentError, CannotListen, CannotOpenDatabase, FileNotFoundError, WorkerFailed) as error:
         raise CannotStart(str(error)) from error
+
+
+def write_line(file: int, line: str) -> None:
+    """Write a line to a file descriptor. Raises CannotStart if that fails, or if nobody reads a full pipe."""
+    try:
+        if not select.select([], [file], [], STDOUT_TIMEOUT_S)[1]:
+            raise TimeoutError(None, "nobody reads it")
+        # Not `print`: Python would write the rest of its buffer when it exits, and fail again.
+        os.write(file, f"{line}\n".encode())
+    except OSError as error:
+        raise CannotStart(f"cannot write to standard output: {error.strerror}") from error
 
 
 def raise_file_limit() -> None:

@@ -1,12 +1,13 @@
 """Runs several processes on the same listening sockets and one database.
 
 The parent serves no requests. It starts the workers and waits until all of them are ready. It replaces a worker that
-dies, and stops the workers on SIGTERM and SIGINT. A worker whose parent is gone stops by itself
+ends, and stops the workers on SIGTERM and SIGINT. A worker whose parent is gone stops by itself
 (`orders.server.serve`).
 """
 
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -20,7 +21,9 @@ logger = logging.getLogger("orders")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RESTART_PAUSE_S = 0.5
 
-Work = Callable[[Callable[[], None]], None]
+# Serves until it is told to stop. The arguments are a function to call when it is ready, and a file descriptor that
+# becomes readable when the parent is gone.
+Work = Callable[[Callable[[], None], int], None]
 
 
 class WorkerFailed(Exception):
@@ -31,16 +34,17 @@ class Workers:
     """The worker processes of one server."""
 
     def __init__(self, count: int, work: Work, listeners: list[socket.socket]) -> None:
-        """Start `count` processes, and wait until all are ready.
+        """Start `count` processes that run `work`, and wait until all are ready.
 
-        Each process runs `work`. The argument of `work` is a function that it must call when it is ready. If a process
-        fails to start, all are stopped. Raises WorkerFailed.
+        If a process fails to start, all are stopped. Raises WorkerFailed.
         """
         self._work = work
         self._listeners = listeners
         self._context = multiprocessing.get_context("fork")
         self._processes: list[BaseProcess] = []
         self._stopping = False
+        # Only the parent has the writing end, so the reading end tells all workers at once that the parent is gone.
+        self._parent_gone, self._parent_lives = os.pipe()
         for signal_number in SIGNALS:
             signal.signal(signal_number, lambda *_: self.stop())
         starting = [self._start() for _ in range(count)]
@@ -48,10 +52,14 @@ class Workers:
             for process, ready in starting:
                 self._wait_until_ready(process, ready)
         except WorkerFailed:
-            self.stop()
-            for process in self._processes:
-                process.join()
+            self.end()
             raise
+
+    def end(self) -> None:
+        """Stop the workers, and wait until they have ended."""
+        self.stop()
+        for process in self._processes:
+            process.join()
 
     def stop(self) -> None:
         """Tell the workers to stop."""
@@ -62,7 +70,7 @@ class Workers:
             process.terminate()
 
     def watch(self) -> None:
-        """Replace workers that die, until `stop` has ended all of them."""
+        """Replace workers that end, until `stop` has ended all of them."""
         while self._processes:
             ended = wait([process.sentinel for process in self._processes])
             for process in [process for process in self._processes if process.sentinel in ended]:
@@ -100,13 +108,14 @@ class Workers:
         for signal_number in SIGNALS:
             signal.signal(signal_number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        os.close(self._parent_lives)
 
         def report(problem: str | None) -> None:
             is_ready.send(problem)
             is_ready.close()
 
         try:
-            self._work(lambda: report(None))
+            self._work(lambda: report(None), self._parent_gone)
         except Exception as error:
             if is_ready.closed:
                 raise

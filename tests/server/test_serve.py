@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from harness.client import CREATED, NO_ORDERS, Client, message
 from harness.load import Load
-from harness.server import ServerProcess, execute, wait_until
+from harness.processes import end_group, start
+from harness.server import ServerProcess, execute, url_of, wait_until
 from orders.contract import Contract
 from orders.http.app import App
 from orders.http.exchange import Request
@@ -194,15 +196,57 @@ def test_a_worker_that_dies_is_replaced(database: Path) -> None:
         assert service.stop() == 0, service.log()
 
 
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_worker_shuts_nobody_out(database: Path, signal_number: signal.Signals) -> None:
+    """A worker that is told to stop is replaced. New clients are served all the time."""
+    with ServerProcess("--workers", "2", database=database) as service:
+        before = children(service.process.pid)
+        os.kill(before[0], signal_number)
+        wait_until(lambda: serves(service) and before[0] not in children(service.process.pid), "the worker has ended")
+        wait_until(lambda: serves(service) and len(children(service.process.pid)) == 2, "there is another worker")
+        assert service.stop() == 0, service.log()
+
+
+def serves(service: ServerProcess) -> bool:
+    """Return whether a new client gets an answer."""
+    with Client(service.url) as client:
+        return message(client.acquire("nobody")) == NO_ORDERS
+
+
 def test_workers_do_not_outlive_their_parent(database: Path) -> None:
-    """When the parent alone is killed, the workers stop by themselves and leave the port free."""
+    """When only the parent is killed, each worker stops by itself, also while another one hangs. The port is free."""
     with ServerProcess("--workers", "3", database=database) as service:
-        workers = children(service.process.pid)
+        *others, hanging = children(service.process.pid)
+        os.kill(hanging, signal.SIGSTOP)
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait(10)
-        wait_until(lambda: not any(map(is_running, workers)), "the workers have ended")
+        wait_until(lambda: not any(map(is_running, others)), "the other workers have ended")
+        os.kill(hanging, signal.SIGCONT)
+        wait_until(lambda: not is_running(hanging), "the worker that hung has ended")
         with pytest.raises(ConnectionRefusedError):
             service.connect()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_cannot_say_where_it_listens_exits_with_1(database: Path, workers: str) -> None:
+    """If the first line cannot be written, the server says so in one line and leaves no process behind."""
+    command = [
+        sys.executable,
+        "-m",
+        "orders",
+        "serve",
+        "--port",
+        "0",
+        "--workers",
+        workers,
+        "--database",
+        url_of(database),
+    ]
+    with open("/dev/full", "w") as full, start(command, stdout=full) as process:
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1, errors
+        assert errors == "orders: cannot write to standard output: No space left on device\n"
+        assert not end_group(process.pid), "a process is left"
 
 
 def test_two_servers_share_a_database(database: Path) -> None:
