@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import ParameterSource
 
 from harness.nginx import ROOT
 from harness.programs import require_program
-from orders.cli import parse
+from orders.cli import serve
 
 UNIT = ROOT / "deploy" / "orders.service"
 SETTINGS = ROOT / "deploy" / "orders.env"
@@ -39,10 +40,13 @@ def test_the_service_can_do_little_harm() -> None:
 
 
 @pytest.mark.parametrize("commented_out", [False, True])
-def test_the_settings_are_options_of_the_server(commented_out: bool) -> None:
+def test_the_settings_are_options_of_the_server(monkeypatch: pytest.MonkeyPatch, commented_out: bool) -> None:
     """Each variable is one that `orders serve` knows, also those that are commented out."""
     lines = re.findall(rf"^{'# ' if commented_out else ''}(ORDERS_\w+)=(.*)$", SETTINGS.read_text(), re.MULTILINE)
     assert lines
-    settings = parse(["serve"], dict(lines))
+    for name, value in lines:
+        monkeypatch.setenv(name, value)
+    options = serve.make_context("serve", [])
     for name, _ in lines:
-        assert hasattr(settings, name.removeprefix("ORDERS_").lower()), f"{name} is no option"
+        source = options.get_parameter_source(name.removeprefix("ORDERS_").lower())
+        assert source is ParameterSource.ENVIRONMENT, f"{name} is no option"

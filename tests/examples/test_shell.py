@@ -199,7 +199,7 @@ def test_a_server_that_cannot_start_is_an_error(copy: Copy) -> None:
     assert copy.run(ORDERS=ORDERS, ORDERS_WORKERS="0") == Ended(
         1,
         "",
-        "orders serve: error: environment variable ORDERS_WORKERS: '0' is not a whole number from 1 to 1024\n"
+        "orders: Invalid value for environment variable ORDERS_WORKERS: '0' is not a whole number from 1 to 1024\n"
         f"The orders service did not start: {ORDERS} serve\n",
         processes_left=False,
     )
