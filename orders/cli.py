@@ -146,6 +146,8 @@ def serve(ctx: click.Context, /, *, cors_origin: tuple[str, ...], expose_control
         ctx.fail("--workers above 1 needs a database file: each process would have a :memory: database of its own")
     if settings.workers > 1 and settings.controls:
         ctx.fail("--controls needs --workers 1: each process would have faults and a journal of its own")
+    if expose_controls and not settings.controls:
+        ctx.fail("--expose-controls needs --controls: without it there is nothing to expose")
     if settings.controls and not expose_controls and not is_loopback(settings.host):
         ctx.fail(
             f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback;"

@@ -143,6 +143,8 @@ def test_the_help_fits_a_screen() -> None:
         (("serve", "--host", "0.0.0.0"), {"ORDERS_CONTROLS": "1"}, "--controls lets whoever reaches 0.0.0.0 delete"),
         (("serve", "--host", "::", "--controls"), {}, "that is not loopback; --expose-controls allows it"),
         (("serve", "--host", "no.such.host.invalid", "--controls"), {}, "that is not loopback"),
+        (("serve", "--expose-controls"), {}, "--expose-controls needs --controls"),
+        (("serve", "--no-controls"), {"ORDERS_EXPOSE_CONTROLS": "1"}, "--expose-controls needs --controls"),
         (("serve", "--cors-origin", "localhost:3000"), {}, "'localhost:3000' is not an origin like http://localhost"),
         (("serve", "--cors-origin", "http://localhost:3000/"), {}, "is not an origin"),
         (("serve", "--cors-origin", "HTTP://LOCALHOST"), {}, "is not an origin"),
