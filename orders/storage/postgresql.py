@@ -114,8 +114,9 @@ def parse(url: str) -> str:
     except psycopg.ProgrammingError:
         # libpq's message quotes parts of the URL, which may be parts of the password.
         raise ValueError(UNREADABLE) from None
-    # libpq takes a part of a password with a slash for the port, and would quote it in its message.
-    if "@" in str(given.get("dbname")) or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
+    # If a password contains an unescaped "@" or "/", libpq takes a part of the password for the host, the port or the
+    # database, and would quote it in its messages.
+    if "@" in f"{given.get('host')}{given.get('dbname')}" or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
         raise ValueError(UNREADABLE)
     defaults = dict(DEFAULTS)
     hosts = [given.get("host"), given.get("hostaddr"), os.environ.get("PGHOST"), os.environ.get("PGHOSTADDR")]

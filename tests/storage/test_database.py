@@ -35,6 +35,7 @@ def test_a_database_url_names_a_file(url: str, path: str) -> None:
         "postgresql://[::1/orders",
         "postgresql://host:http/orders",
         "postgresql://user:a/b@host/orders",
+        "postgresql://user:a@b@host/orders",
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:
@@ -50,6 +51,8 @@ def test_other_urls_are_refused(url: str) -> None:
         "postgresql:/user:hush@host/orders",
         "postgresql://user:hu/sh@host/orders",
         "postgresql://user:12/sh@host/orders",
+        "postgresql://user:hu@sh@host/orders",
+        "postgresql://user:hu@,sh@host/orders",
     ],
 )
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
