@@ -214,7 +214,8 @@ def test_a_set_of_the_largest_size_with_the_longest_ids(any_database: str) -> No
 
     async def scenario(orders: Orders) -> None:
         assert await asyncio.gather(*(orders.assign(each, each, each) for each in ids)) == [True] * MAX_SET
-        assert await asyncio.gather(*(orders.assign(each, "other", each) for each in ids)) == [False] * MAX_SET
+        # To other executors, which are all different, so that these assigns share a set.
+        assert await asyncio.gather(*(orders.assign(each, each[::-1], each) for each in ids)) == [False] * MAX_SET
         profiles = await asyncio.gather(*map(orders.acquire, ids))
         assert [(p["order_id"], p["executor_id"], p["zone_id"]) for p in profiles if p] == [(e, e, e) for e in ids]
         assert await asyncio.gather(*map(orders.acquire, ids)) == profiles
