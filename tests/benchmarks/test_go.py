@@ -10,7 +10,7 @@ import pytest
 from benchmarks.measure import stopping
 from benchmarks.servers import GO_PGX, make_server
 from harness.programs import GOLANG, require_program
-from tests.contract_suite.suite import run_suite
+from tests.contract_suite.runner import run_suite
 
 
 @pytest.mark.timeout(420)

@@ -9,7 +9,7 @@ from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDER
 from harness.nginx import Nginx
 from harness.postgresql import children
 from harness.server import ServerProcess
-from tests.contract_suite.suite import run_suite
+from tests.contract_suite.runner import run_suite
 from tests.deploy.recorder import Recorder
 from tests.http.test_wire import read_all
 
