@@ -49,7 +49,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / EXAMPLE, root / EXAMPLE, ignore=shutil.ignore_patterns(*GENERATED))
     for document in ("openapi.yaml", "orders/controls/controls.yaml"):
-        (root / document).parent.mkdir(exist_ok=True)
+        (root / document).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / document, root / document)
     code, output = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=root / EXAMPLE)
     assert code == 0, output
