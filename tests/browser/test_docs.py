@@ -89,7 +89,7 @@ def docs(tab: Tab, service: ServerProcess) -> Docs:
 @pytest.fixture(scope="module")
 def controls() -> Any:
     """The definition of the controls."""
-    return yaml.safe_load(Path(orders.__file__).with_name("controls.yaml").read_bytes())
+    return yaml.safe_load((Path(orders.__file__).parent / "controls" / "controls.yaml").read_bytes())
 
 
 def calls_of(definition: Any) -> list[str]:
