@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from contract_tests.clauses import CLAUSES, Level
 from contract_tests.suite import report, server
@@ -92,16 +91,6 @@ def pytest_configure(config: pytest.Config) -> None:
         frozenset(option("clause")),
     )
     config.stash[_STARTS_SERVER] = not url
-    # Hypothesis has other defaults where it finds that it runs in CI.
-    settings.register_profile(
-        "contract",
-        deadline=None,
-        database=None,
-        derandomize=False,
-        print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    settings.load_profile("contract")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -189,7 +178,7 @@ def pytest_runtest_makereport(
                 run.passed |= run.clauses
         case Violation():
             for clause in run.clauses - {error.failure.clause}:
-                run.unfinished.setdefault(clause, f"{error.failure.clause} failed on the way to it")
+                run.unfinished.setdefault(clause, f"{error.failure.clause} failed first")
         case ServerLost() | pytest.skip.Exception():
             for clause in run.clauses:
                 run.unfinished.setdefault(clause, str(error))

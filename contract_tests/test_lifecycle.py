@@ -15,6 +15,7 @@ from contract_tests.suite.calls import Order, acquire_request, assign_request, c
 from contract_tests.suite.contract import ASSIGN, MAX_LENGTH
 from contract_tests.suite.run import Run, Violation
 from contract_tests.suite.scenario import Scenario, repeated
+from contract_tests.suite.settings import SETTINGS
 from contract_tests.suite.transport import Connection, Request, Response
 
 
@@ -375,4 +376,4 @@ def test_random_histories_agree_with_the_model(run: Run, connections: tuple[Conn
         OfThisServer.run = run
         OfThisServer.connections = connections
         OfThisServer.end = until if number else time.monotonic() + FIRST_ROUND_S
-        run_state_machine_as_test(OfThisServer, settings=settings(max_examples=20, stateful_step_count=20))
+        run_state_machine_as_test(OfThisServer, settings=settings(SETTINGS, max_examples=20, stateful_step_count=20))

@@ -18,6 +18,7 @@ from contract_tests.suite.contract import CREATED
 from contract_tests.suite.rules import operation_of
 from contract_tests.suite.run import Run
 from contract_tests.suite.scenario import Scenario
+from contract_tests.suite.settings import SETTINGS
 
 schema = generated.load()
 
@@ -31,7 +32,7 @@ def session() -> Iterator[requests.Session]:
 
 @pytest.mark.clause("SCHEMA-1")
 @schema.parametrize()
-@settings(max_examples=Run.current.budget.examples)
+@settings(SETTINGS, max_examples=Run.current.budget.examples)
 def test_generated_requests_get_the_expected_answer(case: Any, run: Run, session: requests.Session) -> None:
     """Whether the contract allows a request or not, the answer is the one that it gives to this request."""
     scenario = Scenario(run)

@@ -15,6 +15,7 @@ from contract_tests.suite.contract import ACQUIRED, ALREADY_EXISTS, CANCELED, CR
 from contract_tests.suite.rules import operation_of
 from contract_tests.suite.run import Run, Violation
 from contract_tests.suite.scenario import Scenario, repeated
+from contract_tests.suite.settings import SETTINGS
 from contract_tests.suite.transport import Connection
 
 # The first rounds may take so long, however slow the server is.
@@ -95,7 +96,7 @@ def test_linked_operations_agree_with_the_model(run: Run, session: requests.Sess
         end = until if number > 1 else time.monotonic() + FIRST_ROUNDS_S
         try:
             random_machine = seed(run.seed + number)(machine(run, session, end, seen))
-            random_machine.run(settings=settings(max_examples=15, stateful_step_count=8))
+            random_machine.run(settings=settings(SETTINGS, max_examples=15, stateful_step_count=8))
         except Flaky:
             # Hypothesis gave up this round. What it found until then is recorded.
             if "SCHEMA-2" in run.failures:

@@ -18,6 +18,7 @@ PATH = _INSTALLED if _INSTALLED.exists() else _PACKAGE.parent / "openapi.yaml"
 
 # The loader in C is ten times as fast, but not every platform has it.
 _DOCUMENT: Any = yaml.load(PATH.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+_SCHEMAS = _DOCUMENT["components"]["schemas"]
 
 
 class Answer(NamedTuple):
@@ -57,7 +58,7 @@ def _resolve(node: Any) -> Any:
     return node
 
 
-def _schemas(response: Any) -> list[str]:
+def _schema_names(response: Any) -> list[str]:
     """Return the names of the schemas that a response's body may have."""
     schema = _resolve(response)["content"]["application/json"]["schema"]
     return [reference["$ref"].rpartition("/")[2] for reference in schema.get("oneOf", [schema])]
@@ -65,24 +66,20 @@ def _schemas(response: Any) -> list[str]:
 
 def _message(schema: str) -> Any:
     """Return the schema of the message in a schema's objects."""
-    return _DOCUMENT["components"]["schemas"][schema]["properties"]["message"]
+    return _SCHEMAS[schema]["properties"]["message"]
 
 
 def _operation(name: str) -> Operation:
     for path, methods in _DOCUMENT["paths"].items():
         for method, definition in methods.items():
             if isinstance(definition, dict) and definition.get("operationId") == f"{name}_order":
-                return Operation(
-                    name,
-                    method.upper(),
-                    path,
-                    tuple(_resolve(parameter)["name"] for parameter in definition["parameters"]),
-                    {
-                        schema: int(status)
-                        for status, response in definition["responses"].items()
-                        for schema in _schemas(response)
-                    },
-                )
+                parameters = tuple(_resolve(parameter)["name"] for parameter in definition["parameters"])
+                statuses = {
+                    schema: int(status)
+                    for status, response in definition["responses"].items()
+                    for schema in _schema_names(response)
+                }
+                return Operation(name, method.upper(), path, parameters, statuses)
     raise LookupError(f"{PATH} has no operation {name}_order")
 
 
@@ -107,7 +104,7 @@ MISSING = {
 _COMMON = {
     schema: Answer(int(status), _message(schema)["const"])
     for status, response in _DOCUMENT["x-common-responses"].items()
-    for schema in _schemas(response)
+    for schema in _schema_names(response)
 }
 NOT_FOUND = _COMMON["NotFound"]
 METHOD_NOT_ALLOWED = _COMMON["MethodNotAllowed"]
@@ -134,10 +131,10 @@ def invalid_start(operation: Operation, parameter: str) -> Answer:
 
 
 # In code points (D7).
-MAX_LENGTH: int = _DOCUMENT["components"]["schemas"]["Identifier"]["maxLength"]
-STATUSES: tuple[str, ...] = tuple(_DOCUMENT["components"]["schemas"]["ExecutionStatus"]["enum"])
+MAX_LENGTH: int = _SCHEMAS["Identifier"]["maxLength"]
+STATUSES: tuple[str, ...] = tuple(_SCHEMAS["ExecutionStatus"]["enum"])
 
 # The properties of the `order_profile` in an answer to acquire, in the contract's order: name -> schema.
 PROFILE: dict[str, Any] = {}
-for _part in _DOCUMENT["components"]["schemas"]["OrderAcquired"]["properties"]["order_profile"]["allOf"]:
+for _part in _SCHEMAS["OrderAcquired"]["properties"]["order_profile"]["allOf"]:
     PROFILE |= {_name: _resolve(_schema) for _name, _schema in _resolve(_part)["properties"].items()}

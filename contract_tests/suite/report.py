@@ -53,7 +53,7 @@ def _line(run: Run, clause: Clause, color: bool) -> str:
     if color:
         shown = f"\033[{COLORS[verdict]}m{shown}\033[0m"
     reason = run.reason(clause)
-    note = "" if run.decides(clause) or verdict is not Verdict.FAIL else " (does not decide)"
+    note = "" if run.decides(clause) or verdict is not Verdict.FAIL else " (does not fail the run)"
     return f"{clause.id:<10} {clause.level:<6} {shown} {clause.text}{note}{f' [{reason}]' if reason else ''}"
 
 
@@ -177,7 +177,7 @@ def as_junit(data: dict[str, Any]) -> bytes:
             ElementTree.SubElement(case, "error", message=_xml(clause["reason"]))
         elif clause["verdict"] != Verdict.PASS:
             counts["skipped"] += 1
-            reason = "fails, but does not decide" if clause["verdict"] == Verdict.FAIL else clause["reason"]
+            reason = "failed, but does not fail the run" if clause["verdict"] == Verdict.FAIL else clause["reason"]
             ElementTree.SubElement(case, "skipped", message=_xml(reason))
     for error in data["errors"]:
         counts["errors"] += 1
@@ -229,7 +229,7 @@ def as_html(data: dict[str, Any]) -> str:
         kind = clause["verdict"].replace(" ", "-")
         name = escape(clause["id"])
         link = f'<a href="#{name}">{name}</a>' if clause["failures"] else name
-        reason = "does not decide" if clause["failures"] and not clause["decides"] else clause["reason"]
+        reason = "does not fail the run" if clause["failures"] and not clause["decides"] else clause["reason"]
         note = f' <span class="not-checked">({escape(reason)})</span>' if reason else ""
         rows.append(
             f'<tr><td>{link}</td><td>{clause["level"]}</td><td class="{kind}">{clause["verdict"]}</td>'
