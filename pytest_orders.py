@@ -1,7 +1,7 @@
-"""The fixtures for tests of clients, which pytest finds by itself where this project is installed.
+"""The fixtures for tests of clients. Where this project is installed, pytest finds them by itself.
 
-Every pytest run imports this module, so it imports nothing of `orders` before a test asks for it: that costs nothing,
-and projects that have a package `orders` of their own are left alone.
+Every pytest run imports this module. It imports `orders` only when a test uses a fixture, so that it costs nothing, and
+does not disturb a project that has its own package `orders`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def orders_server() -> Iterator[ReferenceServer]:
-    """A reference server of the orders service, of each process with pytest-xdist: `orders.testing.ReferenceServer`.
+    """The `orders.testing.ReferenceServer` for all tests of a run. With pytest-xdist, each process has its own.
 
-    It serves all tests of a run, and `orders_url` is what resets it. Fixtures of a wider scope take the URL from here.
+    Only `orders_url` resets it. Fixtures with a wider scope than a test take the URL from here.
     """
     try:
         from orders.testing import ReferenceServer
@@ -37,6 +37,6 @@ def orders_server() -> Iterator[ReferenceServer]:
 
 @pytest.fixture
 def orders_url(orders_server: ReferenceServer) -> str:
-    """The URL of `orders_server`, which was reset for this test: no orders, no faults, an empty journal."""
+    """The URL of `orders_server`, after a reset for this test: no orders, no faults, an empty journal."""
     orders_server.reset()
     return orders_server.url

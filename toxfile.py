@@ -1,4 +1,4 @@
-"""Leaves out of tox's environments `py311`, `py312`, … that of the Python that runs tox: `py` has all of its tests."""
+"""Skips the environment `py311`, `py312`, … of the Python that runs tox: `py` runs its tests and more."""
 
 import os
 import sys

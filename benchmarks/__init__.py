@@ -1,1 +1,1 @@
-"""The server beside others that do the same, measured in one run."""
+"""Measures the server and others with the same API in one run."""

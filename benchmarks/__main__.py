@@ -1,8 +1,11 @@
-"""`python -m benchmarks`: measures the server beside others, prints tables, and writes JSON and charts.
+"""`python -m benchmarks`: measures the server and others, prints tables, and writes JSON and charts.
 
-0   all was measured, but for the peer in Go if Go is not there
-1   something is not there, a server answers wrongly or fails requests, or could not be started
-130 interrupted
+Exit codes:
+
+0    everything was measured; the peer in Go is left out if Go is missing
+1    wrk is missing, a server could not be started, answered wrongly, or failed requests
+130  interrupted
+143  terminated
 """
 
 import argparse
@@ -29,12 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(f"{time.monotonic() - begun:6.0f} s  {text}", flush=True)
 
     try:
         check_wrk()
-        results = measure(settings(options), say)
+        results = measure(settings(options), log)
     except (WrkFailed, WrongAnswer, CannotStart) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -55,23 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="benchmarks",
-        description="Measure the server beside others. A whole run replaces results.json, the charts and the tables in"
-        " README.md of this directory and of deploy/; one with --quick or --only writes just what it is told to.",
+        description="Measure the server and others. A full run replaces results.json, the charts, and the tables in"
+        " benchmarks/README.md and deploy/README.md. A run with --quick or --only writes only to the given paths.",
     )
-    parser.add_argument("--rounds", type=int, help="how often each server is visited (default: 5)")
-    parser.add_argument("--seconds", type=int, help="how long a phase is, in whole seconds (default: 5)")
+    parser.add_argument("--rounds", type=int, help="how often each phase is measured on each server (default: 5)")
+    parser.add_argument("--seconds", type=int, help="the length of a phase, in whole seconds (default: 5)")
     parser.add_argument(
         "--only",
         metavar="NAME",
         action="append",
         choices=[*SERVERS, *GROWTH],
-        help=f"measure this alone; may be repeated: {', '.join([*SERVERS, *GROWTH])}",
+        help=f"measure only this; may be repeated: {', '.join([*SERVERS, *GROWTH])}",
     )
-    parser.add_argument("--quick", action="store_true", help="one short round on few orders, to see that all works")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="where to write everything that was measured")
+    parser.add_argument("--quick", action="store_true", help="one short round on few orders, to try everything out")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="where to write all measurements")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="where to draw the charts")
     parser.add_argument("--readme", type=Path, metavar="PATH", help="the page whose tables to replace")
     parser.add_argument("--steps", type=Path, metavar="PATH", help="the page whose table of steps to replace")
@@ -85,12 +88,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """Return what the options ask for."""
+    """Return the settings that the options ask for."""
     names = options.only or [*SERVERS, *GROWTH]
-    usual = Settings(names=names)
+    defaults = Settings(names=names)
     if options.quick:
-        usual = Settings(names=names, rounds=1, seconds=1, warm_up_s=0, stored=1_000, growth=(1_000, 2_000))
-    return replace(usual, rounds=options.rounds or usual.rounds, seconds=options.seconds or usual.seconds)
+        defaults = Settings(names=names, rounds=1, seconds=1, warm_up_s=0, stored=1_000, growth=(1_000, 2_000))
+    return replace(defaults, rounds=options.rounds or defaults.rounds, seconds=options.seconds or defaults.seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The charts, as SVG that can be read on a light and on a dark page."""
+"""Draws the charts as SVG that is readable on light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from benchmarks.report import database_of, value
 from benchmarks.servers import COMPARISON, STEPS
 from benchmarks.wrk import PHASES
 
-# As far from white as from the black of dark pages. There is no background.
+# A grey with the same contrast on light and dark pages. The charts have no background.
 INK = "#757d87"
 OURS, THEIRS = "#2f81d6", "#a9763a"
 PERCENTILES = {"p50_ms": ("p50", "o"), "p99_ms": ("p99", "D"), "p999_ms": ("p99.9", "s")}
@@ -33,29 +33,29 @@ STYLE: dict[Any, Any] = {
     "grid.color": INK,
     "grid.alpha": 0.3,
     "svg.fonttype": "none",
-    # The same results give the same file.
+    # Without a fixed salt, the same results would not give the same file.
     "svg.hashsalt": "orders",
 }
 
 
 def draw(results: Results, directory: Path) -> None:
-    """Draw all charts for which there are results."""
+    """Draw every chart for which there are results."""
     directory.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         for suffix, names in (("", COMPARISON), ("-steps", STEPS)):
             if servers := {name: results.servers[name] for name in names if name in results.servers}:
-                throughput = phase_bars(servers, "throughput", "requests a second: more is better")
+                throughput = phase_bars(servers, "throughput", "requests per second: more is better")
                 save(throughput, directory / f"throughput{suffix}.svg")
                 save(latencies(servers), directory / f"latency{suffix}.svg")
         if servers := {name: results.servers[name] for name in COMPARISON if name in results.servers}:
-            save(phase_bars(servers, "cpu_us", "µs of CPU a request: less is better"), directory / "cpu.svg")
+            save(phase_bars(servers, "cpu_us", "µs of CPU per request: less is better"), directory / "cpu.svg")
             save(start_and_memory(servers), directory / "start-and-memory.svg")
         if results.growth:
             save(growth(results), directory / "growth.svg")
 
 
 def phase_bars(servers: Mapping[str, Series], metric: str, label: str) -> Figure:
-    """Draw a metric as a bar a server, in a panel a phase."""
+    """Draw a metric with one panel per phase and one bar per server."""
     figure, panels = panels_for(servers, len(PHASES))
     for panel, phase in zip(panels, PHASES, strict=True):
         bars(panel, phase, servers, [value(series, phase, metric) for series in servers.values()], "{:,.0f}")
@@ -64,7 +64,7 @@ def phase_bars(servers: Mapping[str, Series], metric: str, label: str) -> Figure
 
 
 def start_and_memory(servers: Mapping[str, Series]) -> Figure:
-    """Draw the time to the first answer and the memory as a bar a server."""
+    """Draw the time to the first answer and the memory, each with one bar per server."""
     figure, panels = panels_for(servers, 2)
     starts = [median(series.first_answer_s) for series in servers.values()]
     memory = [median(series.memory_bytes) / 2**20 for series in servers.values()]
@@ -75,7 +75,7 @@ def start_and_memory(servers: Mapping[str, Series]) -> Figure:
 
 
 def latencies(servers: Mapping[str, Series]) -> Figure:
-    """Draw the percentiles of the latency as points on a line a server."""
+    """Draw the percentiles of the latency with one panel per phase and one line per server."""
     figure, panels = panels_for(servers, len(PHASES))
     for panel, phase in zip(panels, PHASES, strict=True):
         for row, (name, series) in enumerate(servers.items()):
@@ -96,7 +96,7 @@ def latencies(servers: Mapping[str, Series]) -> Figure:
 
 
 def growth(results: Results) -> Figure:
-    """Draw the CPU time of a request against the number of stored orders."""
+    """Draw the CPU time per request against the number of stored orders."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     panels = figure.subplots(1, len(results.growth), sharey=True, squeeze=False)[0]
     for panel, (name, sizes) in zip(panels, results.growth.items(), strict=True):
@@ -108,16 +108,16 @@ def growth(results: Results) -> Figure:
         panel.minorticks_off()
         panel.grid(axis="y")
         panel.set_title(database_of(name))
-    # Only now: the panels share the axis, and a limit on it keeps it from growing with the next one.
+    # The panels share this axis. Set its limit last, because a limit stops the axis from growing.
     panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("µs of CPU a request")
+    panels[0].set_ylabel("µs of CPU per request")
     panels[-1].legend(frameon=False)
     figure.supxlabel("stored orders", fontsize="medium")
     return figure
 
 
 def panels_for(servers: Mapping[str, Series], count: int) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with panels side by side, a row in them for each server."""
+    """Return a figure with `count` panels side by side. Each panel has one row per server."""
     figure = Figure(figsize=(11, 1.3 + 0.32 * len(servers)), layout="constrained")
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     panels[0].set_yticks(range(len(servers)), [series.title for series in servers.values()])
@@ -128,7 +128,7 @@ def panels_for(servers: Mapping[str, Series], count: int) -> tuple[Figure, Seque
 
 
 def bars(panel: Axes, title: str, servers: Mapping[str, Series], values: Sequence[float], form: str) -> None:
-    """Draw a bar a server, with its value beside it."""
+    """Draw one bar per server, labelled with its value."""
     drawn = panel.barh(range(len(values)), values, color=[colour(name) for name in servers], height=0.65)
     panel.bar_label(drawn, [form.format(value) for value in values], padding=3)
     panel.margins(x=0.25)
@@ -138,10 +138,10 @@ def bars(panel: Axes, title: str, servers: Mapping[str, Series], values: Sequenc
 
 
 def colour(name: str) -> str:
-    """Return the colour of a server: ours stand out."""
+    """Return the colour of a server. Our servers have their own colour."""
     return OURS if name.startswith("orders") else THEIRS
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure without a background and without the date."""
+    """Write a figure, without a background and without the date."""
     figure.savefig(path, transparent=True, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The databases under the servers that are measured, and filling them with orders faster than a server could."""
+"""The databases of the measured servers, and a fast way to fill them with orders."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import psycopg
 
 from harness.postgresql import PostgreSQL
 
-# The same in both dialects. The newest orders are active, one for each executor of each phase; the others are final.
+# For both databases. The newest orders are active, one per executor of each phase; the others are final.
 FILL = """
 INSERT INTO assigned_order
 SELECT
@@ -33,33 +33,33 @@ SQLITE_NUMBERS += " SELECT n FROM numbers)"
 
 
 def executors_of(orders: int) -> int:
-    """Return how many executors each phase has, where `orders` are stored."""
+    """Return the number of executors of each phase for a database with `orders` orders."""
     return min(orders // 4, 150_000)
 
 
 class Database(Protocol):
-    """A database of a server that is measured."""
+    """The database of a measured server."""
 
     @property
     def url(self) -> str:
-        """The database as `orders serve` is told of it."""
+        """The URL of the database, as `orders serve` takes it."""
 
     @property
     def processes(self) -> Sequence[int]:
-        """The first processes of the database server, whose work counts as that of the server that is measured."""
+        """The first processes of the database server. Their CPU time and memory count as the measured server's."""
 
     def fill(self, orders: int) -> None:
-        """Store `orders` in the table, which has to be there."""
+        """Store this many orders in the table, which must exist."""
 
     def copy(self, name: str) -> "Database":
-        """Return a copy of the database, which nobody may be using."""
+        """Return a copy of the database, which must not be in use."""
 
     def delete(self) -> None:
-        """Delete the database, which nobody uses any more."""
+        """Delete the database, which must not be in use."""
 
 
 class SqliteFile:
-    """An SQLite file, of our server or another."""
+    """An SQLite file."""
 
     processes: Sequence[int] = ()
 
@@ -68,30 +68,30 @@ class SqliteFile:
 
     @property
     def url(self) -> str:
-        """The file as a URL."""
+        """The URL of the file."""
         return f"sqlite:///{self.path}"
 
     def fill(self, orders: int) -> None:
-        """Store `orders` in the table."""
+        """Store this many orders in the table."""
         numbers = SQLITE_NUMBERS.format(last=orders - 1)
         with closing(sqlite3.connect(self.path)) as connection:
-            # A gigabyte of cache, as the indexes are written all over.
+            # The indexes are written in random order, so give them a gigabyte of cache.
             connection.execute("PRAGMA cache_size = -1000000")
             with connection:
                 connection.execute(FILL.format(uuid=SQLITE_UUID, numbers=numbers, executors=executors_of(orders)))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def copy(self, name: str) -> "SqliteFile":
-        """Return a copy beside the file."""
+        """Return a copy in the same directory."""
         path = self.path.with_name(f"{name}.db")
         shutil.copyfile(self.path, path)
-        # Or the first commits would have to wait until all of the copy is on disk.
+        # Otherwise, the first commits would wait until the whole copy is on disk.
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
         return SqliteFile(path)
 
     def delete(self) -> None:
-        """Delete the file and what is beside it."""
+        """Delete the file and the files that SQLite keeps with it."""
         for file in self.path.parent.glob(f"{self.path.name}*"):
             file.unlink()
 
@@ -100,7 +100,7 @@ class PostgresDatabase:
     """A database of a PostgreSQL server."""
 
     def __init__(self, primary: PostgreSQL, name: str = "orders", standby: PostgreSQL | None = None) -> None:
-        """Take the database called `name`. With a `standby`, a commit waits for that too."""
+        """Use the database `name` of the server `primary`. With a `standby`, commits wait for that server too."""
         self._primary = primary
         self._name = name
         self.processes: Sequence[int] = [primary.pid, *([standby.pid] if standby else [])]
@@ -112,13 +112,13 @@ class PostgresDatabase:
 
     @property
     def url(self) -> str:
-        """The database as a URL."""
+        """The URL of the database."""
         return self._primary.url_of(self._name)
 
     def fill(self, orders: int) -> None:
-        """Store `orders` in the table."""
+        """Store this many orders in the table."""
         numbers = f"generate_series({orders - 1}, 0, -1) AS n"
-        # Vacuumed here, so that the server does not do it by itself during a measurement.
+        # Vacuum now, so that PostgreSQL does not do it during a measurement.
         with psycopg.connect(self.url, autocommit=True) as connection:
             fill = FILL.format(uuid="gen_random_uuid()", numbers=numbers, executors=executors_of(orders))
             for statement in (fill, "VACUUM ANALYZE assigned_order", "CHECKPOINT"):

@@ -1,5 +1,5 @@
--- The load that wrk sends: one of the phases assign, acquire and mix.
--- Its arguments: the phase, how many executors there are, and a prefix that makes this run's order ids new.
+-- The requests that wrk sends in one of the phases assign, acquire and mix.
+-- Arguments: the phase, the number of executors, and a prefix for the order ids, which makes them new in each run.
 
 local phase, executors, prefix, host
 local orders = 0
@@ -10,7 +10,7 @@ function init(args)
     math.randomseed(1)
 end
 
--- Each phase has executors of its own, so that one does not change what another finds.
+-- Each phase has its own executors, so no phase changes the orders of another.
 local function executor()
     return phase .. "-" .. math.random(executors)
 end
@@ -32,7 +32,7 @@ end
 function request()
     if phase == "assign" then return assign() end
     if phase == "acquire" then return acquire() end
-    -- The mix: 8,334 acquires, 100 assigns and 5 cancels a second are 500,000 executors who poll once a minute.
+    -- 500,000 executors who poll once a minute make 8,334 acquires per second, next to 100 assigns and 5 cancels.
     local draw = math.random(8334 + 100 + 5)
     if draw <= 8334 then return acquire() end
     if draw <= 8334 + 100 then return assign() end

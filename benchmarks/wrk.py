@@ -1,4 +1,4 @@
-"""The load: wrk, a generator in C, driven by `load.lua`."""
+"""Generates the load with wrk and the script `load.lua`."""
 
 import json
 import resource
@@ -11,17 +11,17 @@ from harness.programs import find_program, how_to_install
 
 CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("load.lua")
-# What adds most orders comes last.
+# The phase that adds the most orders comes last.
 PHASES = ("acquire", "mix", "assign")
 
 
 class WrkFailed(Exception):
-    """wrk is not there, or did not do its work; the message says why."""
+    """wrk is missing or failed. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What was sent for some seconds, and how it was answered."""
+    """The result of a run of wrk. `errors` counts failed connections, timeouts, and responses other than 2xx."""
 
     requests: int
     seconds: float
@@ -33,13 +33,13 @@ class Load:
 
 
 def check_wrk() -> None:
-    """Raise WrkFailed unless wrk is there."""
+    """Raise WrkFailed if wrk is not installed."""
     if find_program("wrk") is None:
         raise WrkFailed(how_to_install("wrk"))
 
 
 def run_wrk(port: int, phase: str, *, seconds: int, executors: int, prefix: str) -> Load:
-    """Load a server with a phase; order ids begin with `prefix`. Raises WrkFailed."""
+    """Send a phase's requests to a server for some seconds. Order ids start with `prefix`. Raises WrkFailed."""
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--timeout=30s"]
     command += [f"--script={SCRIPT}", f"http://127.0.0.1:{port}/", "--", phase, str(executors), prefix]
     before = _children_cpu_s()
@@ -50,7 +50,7 @@ def run_wrk(port: int, phase: str, *, seconds: int, executors: int, prefix: str)
 
 
 def parse(output: str, generator_cpu_s: float) -> Load:
-    """Return what `load.lua` says in the last line of wrk's output. Raises WrkFailed."""
+    """Return the result that `load.lua` prints in the last line of wrk's output. Raises WrkFailed."""
     try:
         answers: dict[str, Any] = json.loads(output.strip().split("\n")[-1])
         return Load(**answers, generator_cpu_s=generator_cpu_s)

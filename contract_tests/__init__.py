@@ -1,1 +1,1 @@
-"""The contract of the orders service as tests, for any implementation; see README.md."""
+"""Tests of the orders service's contract, for any implementation. See README.md."""

@@ -1,4 +1,4 @@
-"""`python -m contract_tests` prints the table of clauses, for README.md."""
+"""`python -m contract_tests` prints the table of clauses that README.md has."""
 
 from contract_tests.clauses import table
 

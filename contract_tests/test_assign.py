@@ -1,175 +1,142 @@
-"""Assign: new orders, missing parameters, known orders, and that a refusal changes nothing (ASSIGN)."""
+"""Assign: new orders, missing parameters, known orders, and that a refused assign changes nothing (ASSIGN)."""
 
 import itertools
 from dataclasses import replace
 
 import pytest
 
-from contract_tests.rules import ALREADY_EXISTS, ASSIGN, CREATED
-from contract_tests.service import Order, Service, assign_request
-from contract_tests.transport import Request, encode
+from contract_tests.suite.calls import assign_request, request_to
+from contract_tests.suite.contract import ALREADY_EXISTS, ASSIGN, CREATED, STATUSES
+from contract_tests.suite.scenario import Scenario
+from contract_tests.suite.transport import query_string
 
 
 @pytest.mark.clause("ASSIGN-1")
-def test_a_new_order_is_created(service: Service) -> None:
-    """A new order for a new executor, and another for another in the same zone, are created."""
-    with service.clause("ASSIGN-1"):
-        order = service.new_order()
-        service.assign(order)
-        service.assign(replace(service.new_order(), zone_id=order.zone_id))
-
-
-ABSENT = [
-    names for count in (1, 2, 3) for names in itertools.combinations(("order_id", "executor_id", "zone_id"), count)
-]
+def test_a_new_order_is_created(scenario: Scenario) -> None:
+    """A new order for a new executor is created, and so is one for another executor in the same zone."""
+    order = scenario.new_order()
+    scenario.assign(order)
+    scenario.assign(replace(scenario.new_order(), zone_id=order.zone_id))
 
 
 @pytest.mark.clause("ASSIGN-2")
-@pytest.mark.parametrize("absent", ABSENT, ids="+".join)
-def test_an_absent_parameter_is_reported(service: Service, absent: tuple[str, ...]) -> None:
-    """Whichever parameters are absent, the message lists all three, of a known order too."""
-    new, known = service.new_order(), service.new_order()
-    service.assign(known)
-    with service.clause("ASSIGN-2"):
-        for order in (new, known):
-            given = [(name, value) for name, value in vars(order).items() if name not in absent]
-            service.call(Request(ASSIGN.method, ASSIGN.path, encode(given)))
+@pytest.mark.parametrize(
+    "absent", [names for count in (1, 2, 3) for names in itertools.combinations(ASSIGN.parameters, count)], ids="+".join
+)
+def test_an_absent_parameter_is_reported(scenario: Scenario, absent: tuple[str, ...]) -> None:
+    """Whichever parameters are absent, the message lists all three. A known order makes no difference."""
+    for order in (scenario.new_order(), scenario.prepare()):
+        given = [(name, getattr(order, name)) for name in ASSIGN.parameters if name not in absent]
+        scenario.call(request_to(ASSIGN, query_string(given)))
 
 
 @pytest.mark.clause("ASSIGN-3")
 @pytest.mark.parametrize("changed", [(), ("executor_id",), ("zone_id",), ("executor_id", "zone_id")], ids="+".join)
-def test_a_known_order_is_refused(service: Service, changed: tuple[str, ...]) -> None:
-    """A known order_id is refused, with the same and with other parameters, however often."""
-    order = service.new_order()
-    service.assign(order)
-    other = service.new_order()
+def test_a_known_order_is_refused(scenario: Scenario, changed: tuple[str, ...]) -> None:
+    """A known order_id is refused, with the same parameters and with others, each time."""
+    order, other = scenario.prepare(), scenario.new_order()
     repeat = replace(order, **{name: getattr(other, name) for name in changed})
-    with service.clause("ASSIGN-3"):
-        for _ in range(3):
-            service.assign_known(repeat)
+    for _ in range(3):
+        scenario.assign_known(repeat)
 
 
 @pytest.mark.clause("ASSIGN-3")
-def test_a_known_order_is_refused_whatever_the_header(service: Service) -> None:
-    """A header with which other services are asked to repeat their first answer makes no difference."""
-    order = service.new_order()
-    request = replace(assign_request(order), headers=(("Idempotency-Key", service.run.new_id("key")),))
-    service.call(request, CREATED)
-    with service.clause("ASSIGN-3"):
-        service.call(request, ALREADY_EXISTS)
+def test_a_known_order_is_refused_whatever_the_header(scenario: Scenario) -> None:
+    """A header that asks other services to repeat their first answer makes no difference."""
+    headers = (("Idempotency-Key", scenario.new_id("key")),)
+    request = replace(assign_request(scenario.new_order()), headers=headers)
+    with scenario.preparation():
+        scenario.call(request, CREATED)
+    scenario.call(request, ALREADY_EXISTS)
 
 
 @pytest.mark.clause("ASSIGN-4")
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
-def test_the_same_assign_again_changes_nothing(service: Service, acquired: bool) -> None:
-    """Before and after the order is acquired, a repeat leaves everything as it was."""
-    order = service.new_order()
-    service.assign(order)
-    first = service.acquire(order) if acquired else None
-    with service.clause("ASSIGN-4"):
-        for _ in range(2):
-            service.assign_known(order)
-        answer = service.acquire(order)
-        if first is not None:
-            service.check(answer.body == first.body, "the bytes of the acquire before the repeat")
-        service.cancel(order)
-        service.assign_known(order)
-        service.acquire_nothing(order.executor_id)
+def test_the_same_assign_again_changes_nothing(scenario: Scenario, acquired: bool) -> None:
+    """Before and after the order is acquired, a repeated assign leaves everything as it was."""
+    order = scenario.prepare()
+    with scenario.preparation():
+        first = scenario.acquire(order) if acquired else None
+    for _ in range(2):
+        scenario.assign_known(order)
+    response = scenario.acquire(order)
+    if first is not None:
+        scenario.check(response.body == first.body, "the bytes of the acquire before the repeat")
+    scenario.cancel(order)
+    scenario.assign_known(order)
+    scenario.acquire_nothing(order.executor_id)
 
 
 @pytest.mark.clause("ASSIGN-4")
-def test_an_old_assign_again_leaves_the_newer_order(service: Service) -> None:
-    """A repeat of the assign before the last one does not bring the older order back."""
-    old = service.new_order()
-    new = service.new_order(old.executor_id)
-    service.assign(old)
-    service.assign(new)
-    first = service.acquire(new)
-    with service.clause("ASSIGN-4"):
-        service.assign_known(old)
-        service.check(service.acquire(new).body == first.body, "the bytes of the acquire before the repeat")
-        service.cancel(new)
+def test_an_old_assign_again_leaves_the_newer_order(scenario: Scenario) -> None:
+    """Repeating the assign before the last one does not bring the older order back."""
+    old = scenario.prepare()
+    new = scenario.prepare(executor_id=old.executor_id)
+    with scenario.preparation():
+        first = scenario.acquire(new)
+    scenario.assign_known(old)
+    scenario.check(scenario.acquire(new).body == first.body, "the bytes of the acquire before the repeat")
+    scenario.cancel(new)
 
 
 @pytest.mark.clause("ASSIGN-5")
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
 @pytest.mark.parametrize("changed", [("executor_id",), ("zone_id",), ("executor_id", "zone_id")], ids="+".join)
-def test_a_refused_assign_leaves_the_known_order(service: Service, changed: tuple[str, ...], acquired: bool) -> None:
-    """The order keeps its executor, zone and times; another executor that was named does not get it."""
-    order, other = service.new_order(), service.new_order()
-    service.assign(order)
-    first = service.acquire(order) if acquired else None
-    with service.clause("ASSIGN-5"):
-        service.assign_known(replace(order, **{name: getattr(other, name) for name in changed}))
-        answer = service.acquire(order)
-        if first is not None:
-            service.check(answer.body == first.body, "the bytes of the acquire before the refused assign")
-        service.acquire_nothing(other.executor_id)
-        service.cancel(order)
-
-
-def prepare(service: Service, status: str) -> Order:
-    """Return an order in a status."""
-    order = service.new_order()
-    service.assign(order)
-    if status == "acquired":
-        service.acquire(order)
-    elif status == "cancelled":
-        service.cancel(order)
-    elif status == "completed":
-        service.assign(service.new_order(order.executor_id))
-    return order
+def test_a_refused_assign_leaves_the_known_order(scenario: Scenario, changed: tuple[str, ...], acquired: bool) -> None:
+    """The order keeps its executor, zone and times. Another executor that the refused assign names does not get it."""
+    order, other = scenario.prepare(), scenario.new_order()
+    with scenario.preparation():
+        first = scenario.acquire(order) if acquired else None
+    scenario.assign_known(replace(order, **{name: getattr(other, name) for name in changed}))
+    response = scenario.acquire(order)
+    if first is not None:
+        scenario.check(response.body == first.body, "the bytes of the acquire before the refused assign")
+    scenario.acquire_nothing(other.executor_id)
+    scenario.cancel(order)
 
 
 @pytest.mark.clause("ASSIGN-6")
 @pytest.mark.parametrize("acquired", [False, True], ids=["of-assigned", "of-acquired"])
-@pytest.mark.parametrize("status", ["assigned", "acquired", "cancelled", "completed"])
-def test_a_refused_assign_leaves_the_executor_it_names(service: Service, status: str, acquired: bool) -> None:
-    """Whatever became of the known order, the executor named in a refused assign keeps their own."""
-    known = prepare(service, status)
-    current = service.new_order()
-    service.assign(current)
-    first = service.acquire(current) if acquired else None
-    with service.clause("ASSIGN-6"):
-        for _ in range(3):
-            service.assign_known(replace(known, executor_id=current.executor_id))
-        answer = service.acquire(current)
-        if first is not None:
-            service.check(answer.body == first.body, "the bytes of the acquire before the refused assign")
-        service.cancel(current)
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_refused_assign_leaves_the_executor_it_names(scenario: Scenario, status: str, acquired: bool) -> None:
+    """Whatever the status of the known order, the executor whom a refused assign names keeps their own order."""
+    known, current = scenario.prepare(status), scenario.prepare()
+    with scenario.preparation():
+        first = scenario.acquire(current) if acquired else None
+    for _ in range(3):
+        scenario.assign_known(replace(known, executor_id=current.executor_id))
+    response = scenario.acquire(current)
+    if first is not None:
+        scenario.check(response.body == first.body, "the bytes of the acquire before the refused assign")
+    scenario.cancel(current)
 
 
 @pytest.mark.clause("ASSIGN-6")
-@pytest.mark.parametrize("status", ["assigned", "acquired", "cancelled", "completed"])
-def test_a_refused_assign_gives_a_free_executor_nothing(service: Service, status: str) -> None:
-    """An executor without an order, named in a refused assign, has none afterwards, and can be assigned one."""
-    known = prepare(service, status)
-    order = service.new_order()
-    with service.clause("ASSIGN-6"):
-        service.assign_known(replace(known, executor_id=order.executor_id))
-        service.acquire_nothing(order.executor_id)
-        service.assign(order)
-        service.acquire(order)
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_refused_assign_gives_a_free_executor_nothing(scenario: Scenario, status: str) -> None:
+    """An executor without an order, whom a refused assign names, has none afterwards, and can be assigned one."""
+    known, order = scenario.prepare(status), scenario.new_order()
+    scenario.assign_known(replace(known, executor_id=order.executor_id))
+    scenario.acquire_nothing(order.executor_id)
+    scenario.assign(order)
+    scenario.acquire(order)
 
 
 @pytest.mark.clause("ASSIGN-7")
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 @pytest.mark.parametrize("end", ["cancelled", "completed"])
-def test_an_order_id_stays_known(service: Service, end: str, acquired: bool) -> None:
-    """An ended order is refused with the same and with other parameters, and does not come back."""
-    order = service.new_order()
-    service.assign(order)
-    if acquired:
-        service.acquire(order)
-    newer = service.new_order(order.executor_id)
-    if end == "cancelled":
-        service.cancel(order)
-    else:
-        service.assign(newer)
-    with service.clause("ASSIGN-7"):
-        service.assign_known(order)
-        service.assign_known(replace(service.new_order(), order_id=order.order_id))
+def test_an_order_id_stays_known(scenario: Scenario, end: str, acquired: bool) -> None:
+    """An ended order is refused with the same parameters and with others, and does not come back."""
+    order = scenario.prepare("acquired" if acquired else "assigned")
+    newer = scenario.new_order(order.executor_id)
+    with scenario.preparation():
         if end == "cancelled":
-            service.acquire_nothing(order.executor_id)
+            scenario.cancel(order)
         else:
-            service.acquire(newer)
+            scenario.assign(newer)
+    scenario.assign_known(order)
+    scenario.assign_known(replace(scenario.new_order(), order_id=order.order_id))
+    if end == "cancelled":
+        scenario.acquire_nothing(order.executor_id)
+    else:
+        scenario.acquire(newer)

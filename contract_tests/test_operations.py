@@ -1,8 +1,8 @@
 """Each operation by itself, with the requests that Schemathesis generates from the contract (SCHEMA-1).
 
-Its examples, its coverage of each parameter's limits, and fuzzing. Every answer is held against the contract twice: by
-Schemathesis's checks, and by the branch that the request deserves. Every order that comes into being is then taken
-through its life: repeating its assign changes nothing, it is handed out as it is, and cancelled once.
+Schemathesis sends its examples, what covers each parameter's limits, and random requests. Each answer is compared with
+the contract twice: by Schemathesis's checks, and with the answer that this request must get. Each order that is created
+then goes through its life: a repeated assign changes nothing, the order is handed out as it is, and cancelled once.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-from contract_tests import current, generated
-from contract_tests.rules import ASSIGN, CREATED, NO_ORDERS, deserves, not_active, operation_of
-from contract_tests.run import Run
-from contract_tests.service import Order, Service
+from contract_tests.suite import generated, model
+from contract_tests.suite.calls import Order
+from contract_tests.suite.contract import CREATED
+from contract_tests.suite.rules import operation_of
+from contract_tests.suite.run import Run
+from contract_tests.suite.scenario import Scenario
+from contract_tests.suite.settings import SETTINGS
 
 schema = generated.load()
 
@@ -29,41 +32,31 @@ def session() -> Iterator[requests.Session]:
 
 @pytest.mark.clause("SCHEMA-1")
 @schema.parametrize()
-@settings(
-    max_examples=current.run.budget.examples,
-    deadline=None,
-    database=None,
-    print_blob=False,
-    derandomize=False,
-    suppress_health_check=list(HealthCheck),
-)
-def test_generated_requests_get_the_answer_they_deserve(case: Any, run: Run, session: requests.Session) -> None:
-    """Whatever the contract lets a client send, and whatever it does not, the answer is the one that is due."""
-    service = Service(run)
+@settings(SETTINGS, max_examples=Run.current.budget.examples)
+def test_generated_requests_get_the_expected_answer(case: Any, run: Run, session: requests.Session) -> None:
+    """Whether the contract allows a request or not, the answer is the one that it gives to this request."""
+    scenario = Scenario(run)
     try:
         case.query = generated.renew(run, dict(case.query))
-        with service.clause("SCHEMA-1"):
-            exchange, response = generated.call(service, case, session)
-            operation = operation_of(exchange.request)
-            if operation is not None:
-                deserved = deserves(operation, exchange.request.query)
-                due = {"assign": CREATED, "acquire": NO_ORDERS}.get(operation.name)
-                if operation.name == "cancel" and deserved.kind == "valid":
-                    due = not_active(deserved.values["order_id"])
-                service.judge(exchange, due if deserved.kind == "valid" else None)
-            generated.check(service, case, response)
-            if operation is ASSIGN and deserved.kind == "valid":
-                live(service, Order(**deserved.values))
+        step, received = generated.call(scenario, case, session)
+        # The identifiers are new, so the server answers as if it knew nothing.
+        expected = model.expected(model.State(), step.request)
+        if operation_of(step.request) is not None:
+            scenario.check_step(step, expected.answer if expected else None)
+        generated.check(scenario, case, received)
+        if expected and expected.answer == CREATED:
+            (order,) = expected.state.orders
+            live(scenario, order)
     finally:
-        service.close()
+        scenario.close()
 
 
-def live(service: Service, order: Order) -> None:
+def live(scenario: Scenario, order: Order) -> None:
     """Take an order that was just created through its life."""
-    first = service.acquire(order)
-    service.assign_known(order)
-    service.assign_known(Order(order.order_id, service.run.new_id("executor"), "zone"))
-    service.check(service.acquire(order).body == first.body, "the bytes of the first acquire")
-    service.cancel(order)
-    service.cancel_nothing(order.order_id)
-    service.acquire_nothing(order.executor_id)
+    first = scenario.acquire(order)
+    scenario.assign_known(order)
+    scenario.assign_known(Order(order.order_id, scenario.new_id("executor"), "zone"))
+    scenario.check(scenario.acquire(order).body == first.body, "the bytes of the first acquire")
+    scenario.cancel(order)
+    scenario.cancel_nothing(order.order_id)
+    scenario.acquire_nothing(order.executor_id)

@@ -1,32 +1,24 @@
 """Operations in a row along the contract's links, as Schemathesis generates them (SCHEMA-2, SCHEMA-3)."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import seed, settings
 from hypothesis.errors import Flaky
 
-from contract_tests import generated, model
-from contract_tests.rules import (
-    ACQUIRED,
-    ALREADY_EXISTS,
-    CANCELED,
-    CREATED,
-    NO_ORDERS,
-    clause_of,
-    deserves,
-    operation_of,
-)
-from contract_tests.run import Run, Violation
-from contract_tests.service import Order, Service, repeated
-from contract_tests.transport import Connection
+from contract_tests.suite import generated, model
+from contract_tests.suite.contract import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Answer
+from contract_tests.suite.rules import operation_of
+from contract_tests.suite.run import Run, Violation
+from contract_tests.suite.scenario import Scenario, repeated
+from contract_tests.suite.settings import SETTINGS
+from contract_tests.suite.transport import Connection
 
-# So long the first rounds may take, however slow the server is.
+# The first rounds may take so long, however slow the server is.
 FIRST_ROUNDS_S = 15
 
 schema = generated.load()
@@ -40,22 +32,22 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
-def machine(run: Run, session: requests.Session, end: float, seen: Counter[str]) -> Any:
-    """Return the state machine of this run: each answer is the model's, and its messages are counted."""
+def machine(run: Run, session: requests.Session, end: float, seen: set[Answer]) -> Any:
+    """Return the state machine of this run. It compares each answer with the model's, and adds it to `seen`."""
     connection = Connection(run.target)
 
     class OfThisRun(Workflows):  # type: ignore[misc]
-        """Follows the contract's links, beside the model."""
+        """Follows the contract's links, and the model with it."""
 
         def setup(self) -> None:
-            self.service = Service(run, connection)
+            self.scenario = Scenario(run, connection)
             self.state = model.State()
 
         def teardown(self) -> None:
             connection.close()
 
         def step(self, input: Any) -> Any:
-            """Make new the identifiers that no link has given, and go on, unless the time is up."""
+            """Send a request with new identifiers, but for those that a link gave; nothing if the time is up."""
             if time.monotonic() > end:
                 return None
             linked = frozenset(name for _, name in input.applied_parameters)
@@ -64,10 +56,10 @@ def machine(run: Run, session: requests.Session, end: float, seen: Counter[str])
 
         @contextmanager
         def clause(self) -> Iterator[None]:
-            """Check the clause; when it fails, look for a shorter way to it for as long as the budget allows."""
+            """Check the clause. If it fails, the search for a shorter way may take as long as the budget allows."""
             nonlocal end
             try:
-                with self.service.clause("SCHEMA-2"):
+                with self.scenario.clause("SCHEMA-2"):
                     yield
             except Violation:
                 end = min(end, time.monotonic() + run.budget.workflows_s)
@@ -75,71 +67,42 @@ def machine(run: Run, session: requests.Session, end: float, seen: Counter[str])
 
         def call(self, case: Any, **_: Any) -> Any:
             with self.clause():
-                return generated.call(self.service, case, session)[1]
+                return generated.call(self.scenario, case, session)[1]
 
         def validate_response(self, response: Any, case: Any, **_: Any) -> None:
-            """Hold the answer against the model and against Schemathesis's checks."""
-            exchange = self.service.exchanges[-1]
-            operation = operation_of(exchange.request)
-            due = None
-            if operation is not None:
-                deserved = deserves(operation, exchange.request.query)
-                if deserved.kind == "valid":
-                    values = {"order_id": "", "executor_id": "", "zone_id": ""} | deserved.values
-                    due = self.due(operation.name, Order(**values))
+            """Compare the answer with the model's, and run Schemathesis's checks."""
+            step = self.scenario.steps[-1]
+            expected = model.expected(self.state, step.request)
             with self.clause():
-                if operation is not None:
-                    self.service.judge(exchange, due.message if due else None)
-                generated.check(
-                    self.service, case, response, may_be_refused=due is not None and due.message == ALREADY_EXISTS
-                )
-            if due is not None:
-                self.state = due.state
-                seen[clause_of(due.message)] += 1
-
-        def due(self, operation: str, order: Order) -> model.Due:
-            """Return what a call is due."""
-            match operation:
-                case "assign":
-                    return model.assign(self.state, order)
-                case "acquire":
-                    return model.acquire(self.state, order.executor_id)
-                case _:
-                    return model.cancel(self.state, order.order_id)
+                if operation_of(step.request) is not None:
+                    self.scenario.check_step(step, expected.answer if expected else None)
+                may_be_refused = expected is not None and expected.answer == ALREADY_EXISTS
+                generated.check(self.scenario, case, response, may_be_refused=may_be_refused)
+            if expected is not None:
+                self.state = expected.state
+                seen.add(expected.answer)
 
     return OfThisRun
 
 
 @pytest.mark.clause("SCHEMA-2", "SCHEMA-3")
 def test_linked_operations_agree_with_the_model(run: Run, session: requests.Session) -> None:
-    """Along the links, each answer is the one that is due; and every kind of answer comes up."""
-    seen: Counter[str] = Counter()
+    """Along the links, each answer is the model's, and each kind of answer occurs."""
+    seen: set[Answer] = set()
     until = time.monotonic() + run.budget.workflows_s
-    # Hypothesis may end a round early, when the server's state makes a replayed beginning go another way; and nobody
-    # would notice. So there are rounds until the time is over, each with another seed.
+    # Hypothesis may silently end a round early, because the server's state makes the replay of a beginning go another
+    # way. So there are rounds until the time is over, each with another seed.
     for number in repeated(run.budget.workflows_s, least=2):
         end = until if number > 1 else time.monotonic() + FIRST_ROUNDS_S
-        # A round that Hypothesis gave up has checked what it has checked: what it found is recorded.
         try:
-            seed(run.seed + number)(machine(run, session, end, seen)).run(
-                settings=settings(
-                    max_examples=15,
-                    stateful_step_count=8,
-                    deadline=None,
-                    database=None,
-                    print_blob=False,
-                    derandomize=False,
-                    suppress_health_check=list(HealthCheck),
-                )
-            )
+            random_machine = seed(run.seed + number)(machine(run, session, end, seen))
+            random_machine.run(settings=settings(SETTINGS, max_examples=15, stateful_step_count=8))
         except Flaky:
+            # Hypothesis gave up this round. What it found until then is recorded.
             if "SCHEMA-2" in run.failures:
                 break
-    service = Service(run)
-    with service.clause("SCHEMA-3"):
-        unseen = {CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED} - {
-            message for message in (CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED) if seen[clause_of(message)]
-        }
+    with Scenario(run).clause("SCHEMA-3"):
+        unseen = {CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED} - seen
         if unseen and run.failures:
-            pytest.skip(f"not given rightly: {', '.join(sorted(unseen))}")
-        assert not unseen, f"of {seen.total()} answers none was {', '.join(sorted(unseen))}"
+            pytest.skip(f"not answered as expected: {', '.join(sorted(map(str, unseen)))}")
+        assert not unseen, f"no request was answered {', '.join(sorted(map(str, unseen)))}"

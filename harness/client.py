@@ -1,5 +1,9 @@
-"""Calls the three operations as a client does. Its messages are written out here, not imported from the service."""
+"""Calls the three operations as a client does, and sends raw bytes.
 
+The messages are written out here, not imported from the server, so a changed message fails the tests.
+"""
+
+import socket
 from typing import Self
 
 import httpx
@@ -33,7 +37,7 @@ class Client:
 
 
 def message(response: httpx.Response) -> str:
-    """Return the message of an answer."""
+    """Return the message of a response."""
     text: str = response.json()["message"]
     return text
 
@@ -46,5 +50,23 @@ CANCELED = "Successfully canceled"
 
 
 def not_active(order_id: str) -> str:
-    """Return the message of a cancel that found no active order."""
+    """Return the message of a cancel that finds no active order."""
     return f"AssignedOrder with OrderId {order_id} does not exist or has already been canceled"
+
+
+def send_raw(connection: socket.socket, data: bytes) -> bytes:
+    """Send bytes on a connection, and close it; return everything that the server sent back."""
+    with connection:
+        connection.sendall(data)
+        return receive_all(connection)
+
+
+def receive_all(connection: socket.socket) -> bytes:
+    """Return everything that the server sends until it closes the connection."""
+    received = b""
+    try:
+        while data := connection.recv(65536):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received

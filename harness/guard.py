@@ -1,8 +1,8 @@
-"""Ends the processes that a process has started, and deletes its files, however that process ends.
+"""Cleans up after a process, however that process ends: stops what it started and deletes its files.
 
-The guard is a process of its own at the other end of a pipe. The process that it guards tells it what to
-clear away. The guard clears it away when the pipe closes. The kernel closes the pipe even after SIGKILL. The guard
-imports little, so it starts fast.
+The guard is a separate process that reads from a pipe. The guarded process writes to the pipe what must be cleaned up.
+When the pipe closes, the guard cleans up. The kernel closes the pipe even after SIGKILL. The guard imports little, so
+it starts fast.
 """
 
 import atexit
@@ -23,20 +23,21 @@ _pipes: dict[int, IO[str]] = {}
 
 
 def guard(kind: str, name: str | int | os.PathLike[str]) -> None:
-    """Clear something away when this process ends.
+    """Clean something up when this process ends.
 
-    `name` is the id of a process `GROUP` or of PostgreSQL's `POSTMASTER`, or the path of a `MOUNT` or `DIRECTORY`.
+    `kind` is `GROUP`, `POSTMASTER` (PostgreSQL's first process), `MOUNT` or `DIRECTORY`. `name` is a process id for the
+    first two and a path for the others.
     """
     _tell(f"+ {kind} {name}")
 
 
 def release(kind: str, name: str | int | os.PathLike[str]) -> None:
-    """Tell the guard that this process has cleared something away itself."""
+    """Tell the guard that this process has already cleaned something up."""
     _tell(f"- {kind} {name}")
 
 
 def _tell(line: str) -> None:
-    # A process that is forked from this one gets a guard of its own.
+    # A forked process gets its own guard.
     pipe = _pipes.get(os.getpid())
     if pipe is None:
         process = subprocess.Popen(
@@ -55,19 +56,19 @@ def _tell(line: str) -> None:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """Close the pipe, and wait until the guard has cleared everything away."""
+    """Close the pipe, and wait until the guard has cleaned up."""
     assert process.stdin and process.stdout
     process.stdin.close()
     process.stdout.read()
     process.stdout.close()
 
 
-def _clear(kind: str, name: str) -> None:
-    """Clear one thing away. It may be gone already."""
+def _clean_up(kind: str, name: str) -> None:
+    """Clean one thing up. It may be gone already."""
     if kind == GROUP:
         _signal_group(int(name), signal.SIGKILL)
     elif kind == POSTMASTER:
-        # An immediate shutdown (SIGQUIT) frees the shared memory, SIGKILL does not. SIGCONT wakes a stopped server.
+        # An immediate shutdown (SIGQUIT) frees the shared memory; SIGKILL does not. SIGCONT wakes a stopped server.
         _signal_group(int(name), signal.SIGQUIT)
         _signal_group(int(name), signal.SIGCONT)
         deadline = time.monotonic() + END_TIMEOUT_S
@@ -86,23 +87,22 @@ def _signal_group(group: int, signal_number: int) -> None:
 
 
 def main() -> None:
-    """Run the guard: read what to clear away until the pipe closes, then clear it away."""
-    # No child of the process that it guards, or one that kills its children at its end would kill the guard too.
+    """Run the guard: read what to clean up until the pipe closes, then clean up."""
+    # The guard must not stay a child of the guarded process: some processes kill their children when they end.
     if os.fork():
         os._exit(0)
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, signal.SIG_IGN)
-    left: dict[str, None] = {}
+    entries: dict[str, None] = {}
     for line in sys.stdin:
-        change, what = line.rstrip("\n").split(" ", 1)
+        change, entry = line.rstrip("\n").split(" ", 1)
         if change == "+":
-            left[what] = None
+            entries[entry] = None
         else:
-            left.pop(what, None)
-    # Later things may depend on earlier ones, for example a mount on its directory.
-    for what in reversed(left):
-        kind, name = what.split(" ", 1)
-        _clear(kind, name)
+            entries.pop(entry, None)
+    # A later entry may depend on an earlier one, for example a mount on its directory.
+    for entry in reversed(entries):
+        _clean_up(*entry.split(" ", 1))
 
 
 if __name__ == "__main__":

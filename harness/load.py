@@ -1,4 +1,4 @@
-"""Keeps a server busy with clients, each on a connection of its own, and records the answers."""
+"""Keeps a server busy with clients and records what it answers. Each client has its own connection."""
 
 import http.client
 import json
@@ -12,10 +12,14 @@ from orders.storage.models import rfc3339
 
 
 class Load:
-    """Threads that assign, acquire and cancel orders until `stop` is called or the server is gone."""
+    """Threads that assign, acquire and cancel orders until `stop` is called or the server is gone.
+
+    `created` maps orders to their executors, `acquired` maps orders to response bodies, and `cancelled` is a set of
+    orders. `errors` describes the responses other than 200, and `lost` the requests without a response.
+    """
 
     def __init__(self, address: tuple[str, int], prefix: str, *, clients: int = 8, keep_alive: bool = True) -> None:
-        """Start the clients. Without `keep_alive`, each request takes a new connection."""
+        """Start the clients. Without `keep_alive`, each request opens a new connection."""
         self.created: dict[str, str] = {}
         self.cancelled: set[str] = set()
         self.acquired: dict[str, bytes] = {}
@@ -73,7 +77,7 @@ class Load:
             except (OSError, http.client.HTTPException) as error:
                 if connection is not None:
                     connection.close()
-                # If nothing was sent, the server is gone and refuses connections. Otherwise, a request was cut off.
+                # If nothing was sent, the server is gone and refuses connections. Otherwise a request was cut off.
                 if sent:
                     self.lost.append(f"{order}: {error!r}")
                 return
@@ -82,16 +86,17 @@ class Load:
 
 
 def assert_nothing_is_lost(database: str, loads: Iterable[Load]) -> None:
-    """Check that a database holds every change that was answered, whatever happened since (D13)."""
+    """Check that a database has every change whose request was answered 200 (D13)."""
     query = "SELECT order_id, executor_id, execution_status, acquire_time FROM assigned_order"
     rows = {order: (executor, status, time) for order, executor, status, time in execute(database, query)}
     for load in loads:
         for order, executor in load.created.items():
-            assert order in rows, f"the assign of {order} was answered and is lost"
+            assert order in rows, f"the assign of {order} was answered 200, but the order is not stored"
             assert rows[order][0] == executor
         for order in load.cancelled:
-            assert rows[order][1] == "cancelled", f"the cancel of {order} was answered and is lost"
+            assert rows[order][1] == "cancelled", f"the cancel of {order} was answered 200: {rows[order]}"
         for order, body in load.acquired.items():
             time = rows[order][2]
-            kept = rfc3339(time) if isinstance(time, datetime) else time
-            assert kept == json.loads(body)["order_profile"]["acquire_time"], f"{order} was acquired: {body!r}"
+            stored = rfc3339(time) if isinstance(time, datetime) else time
+            answered = json.loads(body)["order_profile"]["acquire_time"]
+            assert stored == answered, f"{order} was acquired at {answered}, but {stored} is stored"

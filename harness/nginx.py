@@ -1,4 +1,4 @@
-"""Runs nginx with deploy/nginx.conf, on a free port, in front of the tests' servers."""
+"""Runs nginx with deploy/nginx.conf in front of servers, on a free port."""
 
 import re
 import signal
@@ -12,6 +12,7 @@ from harness.guard import DIRECTORY, guard, release
 from harness.postgresql import free_port
 from harness.processes import end_group, start
 from harness.programs import require_program
+from harness.server import is_listening
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
@@ -19,7 +20,7 @@ START_TIMEOUT_S = 20
 
 
 def configuration(servers: Sequence[tuple[str, int]], address: tuple[str, int], directory: Path) -> str:
-    """Return deploy/nginx.conf with these servers, this address to listen on, and its files in `directory`."""
+    """Return deploy/nginx.conf for these servers. nginx listens on `address` and keeps its files in `directory`."""
     text = CONFIGURATION.read_text()
     server = re.compile(r"^( *server) [\d.]+:\d+( .*;)\n", re.MULTILINE)
     first = server.search(text)
@@ -39,16 +40,16 @@ def configuration(servers: Sequence[tuple[str, int]], address: tuple[str, int], 
 
 
 class Nginx:
-    """nginx with deploy/nginx.conf. Only the addresses and directories differ."""
+    """nginx with deploy/nginx.conf; only the addresses and directories differ."""
 
     def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
-        """Start nginx in front of `servers`, and wait until it listens. Skip the test if nginx is not installed."""
+        """Start nginx in front of `servers` and wait until it listens. Skip the test if nginx is not installed."""
         program = require_program("nginx")
         self.address = ("127.0.0.1", free_port())
         self.url = "http://{}:{}".format(*self.address)
         self._files = tempfile.TemporaryDirectory(prefix="orders-nginx-")
         self._directory = Path(self._files.name)
-        # nginx's processes give up root's rights, and still must enter the directory.
+        # nginx's workers drop root's rights, but still need to enter the directory.
         self._directory.chmod(0o755)
         guard(DIRECTORY, self._directory)
         (self._directory / "nginx.conf").write_text(configuration(servers, self.address, self._directory))
@@ -64,21 +65,17 @@ class Nginx:
                 stderr=stderr,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._listens():
+        while not is_listening(self.url):
             assert self._process.poll() is None and time.monotonic() < deadline, self.log()
             time.sleep(0.02)
 
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(self.address) == 0
-
     def connect(self) -> socket.socket:
-        """Return a raw connection."""
+        """Open a connection to nginx."""
         return socket.create_connection(self.address, timeout=20)
 
     @property
     def pid(self) -> int:
-        """The id of nginx's first process, which starts the others."""
+        """The process id of nginx's master, the parent of its workers."""
         return self._process.pid
 
     def log(self) -> str:

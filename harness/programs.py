@@ -3,10 +3,10 @@
 import os
 import shutil
 
-# The Go compiler, and the library that the benchmarks' server in Go needs.
+# The Go compiler, and the library that the benchmarks' Go server needs.
 GOLANG = "golang-go golang-github-jackc-pgx-v4-dev"
 
-# Maps the packages on Debian and Ubuntu to the names that their program can have.
+# Package on Debian and Ubuntu -> the names that its program can have.
 PACKAGES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "curl": ("curl",),
@@ -19,7 +19,7 @@ PACKAGES = {
 
 def find_program(package: str) -> str | None:
     """Return the path of a package's program, or None if it is not installed."""
-    # Not every user's PATH has /usr/sbin, where some of the programs are.
+    # Some of the programs are in /usr/sbin, which is not in every user's PATH.
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
     return next(filter(None, (shutil.which(name, path=path) for name in PACKAGES[package])), None)
 
@@ -32,7 +32,7 @@ def how_to_install(package: str) -> str:
 def require_program(package: str) -> str:
     """Return the path of a program that a test needs. If it is missing, skip the test, or fail it in CI.
 
-    CI sets the variable `CI`. It installs every program, so there a test must not pass by being skipped.
+    CI, which sets the variable `CI`, installs every program: no test may be skipped there.
     """
     # Benchmarks use the rest of this module and run without pytest.
     import pytest

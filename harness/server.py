@@ -1,4 +1,4 @@
-"""Runs the server as its users do, in a process of its own."""
+"""Runs the server as its users do, in a separate process."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,12 +22,12 @@ START_TIMEOUT_S = 20
 
 
 class ServerProcess:
-    """`orders serve` on a free port, in a process group of its own."""
+    """`orders serve` on a free port, in its own process group."""
 
     def __init__(
         self, *options: str, database: Path | str | None = None, wrapper: Sequence[str] = (), cwd: Path | None = None
     ) -> None:
-        """Start the server, with the command `wrapper` in front if there is one. Wait for its readiness line."""
+        """Start the server and wait for its readiness line. `wrapper` is put in front of the server's command."""
         arguments = ["--port", "0", *options]
         if database is not None:
             arguments += ["--database", url_of(database)]
@@ -56,7 +57,7 @@ class ServerProcess:
         return "".join(self._log)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """Stop the server with a signal, as its user would; return its exit code."""
+        """Stop the server with a signal, as its users do; return its exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(20)
 
@@ -66,7 +67,7 @@ class ServerProcess:
         self.process.wait(20)
 
     def connect(self) -> socket.socket:
-        """Return a raw connection."""
+        """Open a connection to the server."""
         return socket.create_connection(self.address, timeout=10)
 
     def __enter__(self) -> "ServerProcess":
@@ -81,24 +82,21 @@ class ServerProcess:
             stream.close()
 
 
-def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> "Ended":
+@dataclass(frozen=True)
+class Result:
+    """The exit code of a command, its standard output and its standard error."""
+
+    code: int
+    output: str
+    errors: str
+    command: Sequence[str]
+
+
+def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
     """Run `orders` to its end; return its exit code and output."""
     command = [sys.executable, "-m", "orders", *arguments]
-    result = run(command, timeout_s=START_TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
-    return Ended(result.returncode, result.stdout, result.stderr, result.args)
-
-
-class Ended:
-    """The exit code and the output of a command that has ended."""
-
-    def __init__(self, code: int, output: str, errors: str, arguments: Sequence[str]) -> None:
-        self.code = code
-        self.output = output
-        self.errors = errors
-        self.arguments = arguments
-
-    def __repr__(self) -> str:
-        return f"<{' '.join(self.arguments)}: exit code {self.code}, {self.output!r}, {self.errors!r}>"
+    ended = run(command, timeout_s=START_TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
+    return Result(ended.returncode, ended.stdout, ended.stderr, command)
 
 
 def url_of(database: Path | str) -> str:
@@ -107,7 +105,7 @@ def url_of(database: Path | str) -> str:
 
 
 def execute(database: Path | str, statement: str) -> list[Any]:
-    """Execute a statement on a database without the server, as another program would; return its rows."""
+    """Execute a statement on a database, as another program would; return its rows."""
     url = url_of(database)
     if url.startswith("postgresql:"):
         with psycopg.connect(url, autocommit=True) as connection:
@@ -117,11 +115,11 @@ def execute(database: Path | str, statement: str) -> list[Any]:
         return connection.execute(statement).fetchall()
 
 
-def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
-    """Wait until `true` returns True. Fail after `timeout_s` seconds with a message that contains `what`."""
+def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = 10) -> None:
+    """Wait until `condition` returns True. After `timeout_s` seconds, fail with a message that has `description`."""
     deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {description}"
         time.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""What the notebooks share: a server to play with, answers and rows printed to be read, and the look of the charts."""
+"""What the notebooks share: starting a server, printing answers and rows, and the style of the charts."""
 
 import atexit
 import json
@@ -13,10 +13,10 @@ from IPython.display import Markdown
 
 from orders.testing import ReferenceServer
 
-# Colours that can be told apart by everybody (Okabe and Ito), one a status wherever statuses are drawn.
+# The colours of the statuses in charts. Colour-blind readers can distinguish them (Okabe and Ito).
 COLOURS = {"assigned": "#e69f00", "acquired": "#0072b2", "completed": "#009e73", "cancelled": "#999999"}
 
-# No proxy that the environment names can reach this machine's own address.
+# A proxy from the environment could not reach this machine's own address.
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1"]))
 
@@ -24,9 +24,9 @@ _server: ReferenceServer | None = None
 
 
 def serve() -> ReferenceServer:
-    """Start a server of the notebook's own, with no orders; return it.
+    """Start a server without orders for the notebook; return it.
 
-    It is stopped with the kernel at the latest, whatever has failed, or when the next one is started.
+    The server stops when this function is called again, and at the latest when the kernel ends.
     """
     global _server
     if _server is None:
@@ -38,7 +38,7 @@ def serve() -> ReferenceServer:
 
 
 def show(response: httpx.Response) -> None:
-    """Print a request and its answer: the line that was sent, the status, the JSON."""
+    """Print the method and the target of a request, and the status and the JSON of its answer."""
     request = response.request
     print(f"{request.method} {unquote(str(request.url.raw_path, 'ascii'))}")
     print(f"{response.status_code} {response.reason_phrase}")
@@ -46,7 +46,7 @@ def show(response: httpx.Response) -> None:
 
 
 def table(rows: Iterable[Mapping[str, Any]], *columns: str) -> Markdown:
-    """Return rows as a table for the notebook, of some columns or of those of the first row."""
+    """Return rows as a Markdown table. Without `columns`, it has the columns of the first row."""
     found = list(rows)
     names = columns or tuple(found[0] if found else ())
     lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in found)]
@@ -59,7 +59,7 @@ def _cell(value: Any) -> str:
 
 
 def use_style() -> None:
-    """Set the look of the charts: a light ground of their own, so that they read well in light and dark pages."""
+    """Set the style of the charts. Their light background makes them readable on light and dark pages."""
     plt.rcParams.update(
         {
             "figure.figsize": (9, 3.6),

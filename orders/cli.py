@@ -5,233 +5,88 @@
 2   bad options or environment variables
 """
 
-import argparse
+import math
 import os
+import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, NoReturn
+from typing import Any
+
+import click
 
 from orders import __version__
 from orders.http.cors import check_origin
 from orders.server.log import LEVELS
 from orders.server.serve import CannotStart, run
 from orders.settings import Settings
-from orders.storage.database import DatabaseURL, DatabaseURLError
+from orders.storage.database import DatabaseURL
 
-BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s]\S*@")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv`, or what is on the command line; return its exit code."""
+    """Run the command with `argv`, by default the arguments of this process. Return the exit code."""
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: sys.exit(0))
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             # The next file or socket would otherwise get the number of the closed stream, and the log with it.
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
     try:
-        run(settings)
-    except CannotStart as error:
-        print(f"orders: {error}", file=sys.stderr)
-        return 1
+        orders.main(argv, prog_name="orders", standalone_mode=False)
+    except click.ClickException as error:
+        with suppress(OSError):
+            print(f"orders: {describe(error)}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 
-def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Return the settings, the command line before the environment before the defaults.
+def describe(error: click.ClickException) -> str:
+    """Return the message of an error, without passwords. For a bad value, it names the variable or the option."""
+    if isinstance(error, click.BadParameter) and error.ctx and error.param:
+        name = error.param.name
+        if error.ctx.get_parameter_source(name) is click.ParameterSource.ENVIRONMENT:
+            error.param_hint = f"environment variable ORDERS_{name.upper()}"
+    return USER_AND_PASSWORD.sub("***@", error.format_message())
 
-    Exits with 2 and one line on standard error if one of them makes no sense.
+
+class Origin(click.ParamType[str]):
+    """An origin (`check_origin`). An environment variable has several, with commas or spaces between them."""
+
+    name = "origin"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return `value` if it is an origin."""
+        try:
+            return check_origin(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Return the origins in the value of a variable."""
+        return rv.replace(",", " ").split()
+
+
+def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    """Return a parser for numbers from `low` to `high`.
+
+    Its errors always say the range. Those of `click.IntRange` may not, and `click.FloatRange` lets NaN through.
     """
-    parser = Parser(
-        prog="orders", allow_abbrev=False, description="The reference implementation of the orders service API."
-    )
-    parser.add_argument("--version", action="version", version=f"orders {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    serve = commands.add_parser(
-        "serve",
-        help="run the server",
-        usage="orders serve [OPTIONS]",
-        description="Options are variables too: --port ORDERS_PORT, --controls ORDERS_CONTROLS=1.",
-        formatter_class=OneScreen,
-        allow_abbrev=False,
-        add_help=False,
-    )
-    add_options(serve)
-    serve.set_defaults(**serve.variables(environment))
-    options = serve.converted(vars(parser.parse_args(argv)))
-    exposed = options.pop("expose_controls")
-    settings = Settings(cors_origins=tuple(options.pop("cors_origin")), **options)
-    if settings.database.in_memory and settings.workers > 1:
-        serve.error("--workers above 1 needs a database file: each process would have a :memory: database of its own")
-    if settings.controls and settings.workers > 1:
-        serve.error("--controls needs --workers 1: each process would have faults and a journal of its own")
-    if settings.controls and not exposed and not is_loopback(settings.host):
-        serve.error(
-            f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback;"
-            " --expose-controls allows it"
-        )
-    return settings
 
-
-def add_options(serve: argparse.ArgumentParser) -> None:
-    """Add the options of `orders serve`; their help fits a screen of 24 lines."""
-    listening = serve.add_argument_group("listening")
-    listening.add_argument("--host", type=host, default="127.0.0.1", help="the address to listen on [%(default)s]")
-    listening.add_argument(
-        "--port", type=number(int, 0, 65535), default=8080, help="the port; 0 takes a free one [%(default)s]"
-    )
-    listening.add_argument(
-        "--idle-timeout",
-        type=number(float, 0.1, 86400),
-        metavar="SECONDS",
-        default=30.0,
-        help="how long a request may take to arrive [%(default)s]",
-    )
-    listening.add_argument(
-        "--cors-origin",
-        type=origin,
-        action=Several,
-        metavar="ORIGIN",
-        default=(),
-        help="let its web pages in; repeatable; * lets in all",
-    )
-    storing = serve.add_argument_group("storing")
-    storing.add_argument(
-        "--database",
-        type=database_url,
-        metavar="URL",
-        default="sqlite:///orders.db",
-        help="sqlite:///... or postgresql://... [%(default)s]",
-    )
-    storing.add_argument(
-        "--database-connections",
-        type=number(int, 2, 1000),
-        metavar="N",
-        default=2,
-        help="to PostgreSQL, per process: 1 writes [%(default)s]",
-    )
-    storing.add_argument(
-        "--workers", type=number(int, 1, 1024), metavar="N", default=1, help="how many processes serve [%(default)s]"
-    )
-    logging = serve.add_argument_group("logging")
-    logging.add_argument(
-        "--access-log", action=argparse.BooleanOptionalAction, default=True, help="leave out the line a request"
-    )
-    logging.add_argument(
-        "--log-level",
-        type=str.lower,
-        choices=LEVELS,
-        metavar="LEVEL",
-        default="info",
-        help="debug, info, warning or error [%(default)s]",
-    )
-    testing = serve.add_argument_group("testing clients")
-    testing.add_argument(
-        "--controls",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="faults on demand, reset, journal: see /docs",
-    )
-    testing.add_argument(
-        "--expose-controls",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="allow that on more than loopback",
-    )
-    testing.add_argument("-h", "--help", action="help", help="show this help")
-
-
-class OneScreen(argparse.HelpFormatter):
-    """Help with a line an option."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=80)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if isinstance(action, argparse.BooleanOptionalAction):
-            # The one of the two that changes something.
-            return action.option_strings[1 if action.default is True else 0]
-        return super()._format_action_invocation(action)
-
-
-class Several(argparse.Action):
-    """Collects the values of an option that is given several times, in place of its default."""
-
-    def __call__(self, parser: object, namespace: argparse.Namespace, value: Any, option: object = None) -> None:
-        """Add a value."""
-        given = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, [*given, value] if isinstance(given, list) else [value])
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that complains in one line and takes defaults from the environment."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with 2 and one line."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-    def variables(self, environment: Mapping[str, str]) -> dict[str, "Variable"]:
-        """Return ORDERS_X, if it is set and not empty, as the value of each option --x."""
-        names = {action.dest: f"ORDERS_{action.dest.upper()}" for action in self._actions if action.dest != "help"}
-        return {dest: Variable(name, environment[name]) for dest, name in names.items() if environment.get(name)}
-
-    def converted(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the options, those that are still variables converted as the options are."""
-        values = dict(given)
-        for action in self._actions:
-            variable = values.get(action.dest)
-            if isinstance(variable, Variable):
-                try:
-                    values[action.dest] = variable.value_for(action)
-                except (argparse.ArgumentTypeError, ValueError) as error:
-                    self.error(f"environment variable {variable.name}: {error}")
-        return values
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """An environment variable that stands for an option, unless the command line has it."""
-
-    name: str
-    text: str
-
-    def __str__(self) -> str:
-        # For the help, which should not show a password.
-        return f"${self.name}"
-
-    def value_for(self, action: argparse.Action) -> Any:
-        """Return the text as the value of an option. Raises ValueError or ArgumentTypeError."""
-        if isinstance(action, argparse.BooleanOptionalAction):
-            if self.text.lower() not in BOOLEANS:
-                raise ValueError(f"{self.text!r} is none of {', '.join(BOOLEANS)}")
-            return BOOLEANS[self.text.lower()]
-        if isinstance(action, Several):
-            assert callable(action.type)
-            return [action.type(text) for text in self.text.replace(",", " ").split()]
-        value = action.type(self.text) if callable(action.type) else self.text
-        if action.choices is not None and value not in action.choices:
-            raise ValueError(f"{self.text!r} is none of {', '.join(action.choices)}")
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"{text!r} is not a {'whole ' if kind is int else ''}number from {low} to {high}")
         return value
 
-
-def host(text: str) -> str:
-    """Parse an address. The empty one would silently mean every address of the machine."""
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
-
-
-def origin(text: str) -> str:
-    """Parse an origin for argparse, which shows the message of this type of error alone."""
-    try:
-        return check_origin(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return parse
 
 
 def is_loopback(host: str) -> bool:
@@ -243,25 +98,62 @@ def is_loopback(host: str) -> bool:
     return all(ip_address(address).is_loopback for address in addresses)
 
 
-def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of numbers from `low` to `high`."""
-
-    def parse_number(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = high + 1
-        if not low <= value <= high:
-            kind_of_number = "whole number" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind_of_number} from {low} to {high}")
-        return value
-
-    return parse_number
+@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def orders() -> None:
+    """The reference implementation of the orders service API."""
 
 
-def database_url(text: str) -> DatabaseURL:
-    """Parse a database URL for argparse, which shows the message of this type of error alone."""
+@orders.command(context_settings={"auto_envvar_prefix": "ORDERS", "show_default": True})
+@click.option("--host", metavar="HOST", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", metavar="PORT", type=number(int, 0, 65535), default=8080, help="Port; 0 takes a free one.")
+@click.option(
+    "--idle-timeout", metavar="SECONDS", type=number(float, 0.1, 86400), default=30, help="Longest wait for a request."
+)
+@click.option("--cors-origin", type=Origin(), multiple=True, help="Let its web pages in; repeatable; * for all.")
+@click.option(
+    "--database",
+    metavar="URL",
+    type=DatabaseURL.parse,
+    default="sqlite:///orders.db",
+    help="sqlite:///PATH or postgresql://HOST/NAME",
+)
+@click.option(
+    "--database-connections", metavar="N", type=number(int, 2, 1000), default=2, help="Per worker, to PostgreSQL."
+)
+@click.option("--workers", metavar="N", type=number(int, 1, 1024), default=1, help="How many processes serve.")
+@click.option("--access-log/--no-access-log", default=True, help="One line per request.")
+@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="How much to log.")
+@click.option(
+    "--controls/--no-controls", default=False, show_default=False, help="Faults on demand, reset, journal: see /docs."
+)
+@click.option(
+    "--expose-controls/--no-expose-controls",
+    default=False,
+    show_default=False,
+    help="Allow the controls beyond loopback.",
+)
+@click.pass_context
+def serve(ctx: click.Context, /, *, cors_origin: tuple[str, ...], expose_controls: bool, **options: Any) -> None:
+    """Run the server.
+
+    Each option is also an environment variable: --port 80 is ORDERS_PORT=80, --no-access-log is ORDERS_ACCESS_LOG=0.
+    """
+    settings = Settings(cors_origins=cors_origin, **options)
+    if not settings.host:
+        ctx.fail("--host is empty, which would mean every address of this machine")
+    if settings.workers > 1 and settings.database.in_memory:
+        ctx.fail("--workers above 1 needs a database file: each process would have a :memory: database of its own")
+    if settings.workers > 1 and settings.controls:
+        ctx.fail("--controls needs --workers 1: each process would have faults and a journal of its own")
+    if expose_controls and not settings.controls:
+        ctx.fail("--expose-controls needs --controls: without it there is nothing to expose")
+    if settings.controls and not expose_controls and not is_loopback(settings.host):
+        ctx.fail(
+            f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback;"
+            " --expose-controls allows it"
+        )
     try:
-        return DatabaseURL.parse(text)
-    except DatabaseURLError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        run(settings)
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from error

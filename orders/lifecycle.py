@@ -15,7 +15,7 @@ from uuid import UUID
 from orders.storage.database import DatabaseURL, open_sessions
 from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
 from orders.storage.queries import Rows
-from orders.storage.sets import ANSWER_TIMEOUT_S, Call, Session, Sets
+from orders.storage.sets import ANSWER_TIMEOUT_S, Call, CallQueue, Session
 
 Profile = dict[str, str]
 Row = dict[str, str | None]
@@ -31,16 +31,15 @@ class Orders:
         """
         readers, writer = open_sessions(url, connections)
         self._queries = writer.queries
-        self._reads = Sets(read, *readers)
-        self._writes = Sets(write, writer)
+        self._reads = CallQueue(read, *readers)
+        self._writes = CallQueue(write, writer)
 
     async def assign(self, order_id: str, executor_id: str, zone_id: str) -> bool:
         """Register an order and complete the executor's active one (D2).
 
         Return False and change nothing if `order_id` is already known (D3).
         """
-        is_new: bool = await self._writes.result(Call("assign", order_id, executor_id, zone_id))
-        return is_new
+        return bool(await self._writes.result(Call("assign", order_id, executor_id, zone_id)))
 
     async def acquire(self, executor_id: str) -> Profile | None:
         """Return the executor's active order as an `order_profile`, or None if there is none.
@@ -50,19 +49,18 @@ class Orders:
         """
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while time.monotonic() < deadline:
-            order = await self._reads.result(Call("poll", executor_id=executor_id))
-            if order is not None and order["execution_status"] == ExecutionStatus.ASSIGNED:
-                order = await self._writes.result(Call("acquire", order["order_id"]))
-                if order is None:
-                    continue  # Another call has acquired, cancelled or completed the order since it was read.
-            profile: Profile | None = order
-            return profile
+            order: Profile | None = await self._reads.result(Call("poll", executor_id=executor_id))
+            if order is None or order["execution_status"] == ExecutionStatus.ACQUIRED:
+                return order
+            order = await self._writes.result(Call("acquire", order["order_id"]))
+            if order is not None:
+                return order
+            # Another call has acquired, cancelled or completed the order since it was read.
         raise TimeoutError("other calls changed the order at every attempt to acquire it")
 
     async def cancel(self, order_id: str) -> bool:
         """Cancel an active order (D5). Return False and change nothing if there is no such order."""
-        was_active: bool = await self._writes.result(Call("cancel", order_id))
-        return was_active
+        return bool(await self._writes.result(Call("cancel", order_id)))
 
     async def check(self) -> None:
         """Check that the database answers. Raises the error of the read if it does not."""

@@ -5,7 +5,7 @@
         my_client(server.url).assign("order-1", "executor-1", "zone-1")
         assert [request.outcome for request in server.requests()] == ["dropped", "answered"]
 
-For pytest there are the fixtures `orders_server` and `orders_url` (`pytest_orders`).
+With pytest, use the fixtures `orders_server` and `orders_url` (`pytest_orders`).
 """
 
 import asyncio
@@ -17,7 +17,9 @@ from datetime import datetime
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from orders.contract import contract_path, load_contract
-from orders.controls.controls import ControlError, Fault, Outcome, RecordedRequest
+from orders.controls.faults import Fault, Kind, When, make_fault
+from orders.controls.journal import Outcome, RecordedRequest
+from orders.controls.schemas import PARAMETERS, ControlError, check_parameters
 from orders.http.cors import check_origin
 from orders.server.serve import running
 from orders.server.sockets import CannotListen, listen, url_of
@@ -40,18 +42,17 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Spelled out, so that a type checker finds a misspelt one.
+# Written out, so that a type checker finds a misspelt value.
 OperationId = Literal["assign_order", "acquire_order", "cancel_order"]
-Kind = Literal["error", "delay", "drop"]
-When = Literal["before", "after"]
 ExecutionStatus = Literal["assigned", "acquired", "completed", "cancelled"]
 
 IDLE_TIMEOUT_S = 60.0
-QUIET_BEFORE_CLOSE_S = 0.02  # Clients are in this process or beside it: what they have sent arrives sooner.
+QUIET_BEFORE_CLOSE_S = 0.02  # Clients are on the same host, so their requests arrive sooner.
+MAX_ORDERS: int = PARAMETERS["list_orders"]["limit"]["maximum"]
 
 
 class StoredOrder(TypedDict):
-    """An order as it is stored (D6); the times as RFC 3339 has them, in UTC."""
+    """An order as it is stored (D6). The times are RFC 3339, in UTC."""
 
     assigned_order_id: str
     order_id: str
@@ -63,16 +64,16 @@ class StoredOrder(TypedDict):
 
 
 class ReferenceServer:
-    """The whole service in a thread of this process, its orders in memory, with the test controls as methods.
+    """The whole service in a thread of this process, with its orders in memory and the test controls as methods.
 
-    Use it with `with`, or with `async with`; where neither fits, call `start` and `stop`. The methods may be called
-    from any thread, and take a few milliseconds at most, so a coroutine may call them too.
+    Use it with `with` or `async with`, or call `start` and `stop`. All methods may be called from any thread. They take
+    a few milliseconds at most, so a coroutine may call them too.
     """
 
     def __init__(self, *, port: int = 0, cors_origins: Sequence[str] = ()) -> None:
-        """Prepare a server on 127.0.0.1 and `port`, 0 being a free one; pages of `cors_origins` may call it.
+        """Prepare a server on 127.0.0.1 and `port`, or a free port if it is 0. Pages of `cors_origins` may call it.
 
-        Raises ValueError if there is no such port, or an origin is not as browsers write it.
+        Raises ValueError if the port does not exist, or if an origin is not written as browsers write it.
         """
         if not 0 <= port <= 65535:
             raise ValueError(f"the port must be from 0 to 65535, not {port}")
@@ -95,15 +96,15 @@ class ReferenceServer:
 
     @property
     def url(self) -> str:
-        """Where the server is: `http://127.0.0.1:` and its port. Raises RuntimeError if it is not running."""
+        """The URL of the server: `http://127.0.0.1:` and its port. Raises RuntimeError if it is not running."""
         if self._url is None:
             raise RuntimeError("the server is not running")
         return self._url
 
     def start(self) -> None:
-        """Serve from now on; started again, on the same port as before, so that a client can find it again.
+        """Start the server. After a stop it uses the same port again, so that clients find it.
 
-        Raises CannotListen if the port is taken, RuntimeError if this server is running.
+        Raises CannotListen if the port is taken, and RuntimeError if this server is already running.
         """
         with self._lock:
             if self._is_running():
@@ -132,9 +133,9 @@ class ReferenceServer:
             self._port = listeners[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Answer what is on its way, and forget everything. Does nothing if the server is not running.
+        """Answer the requests on their way, stop, and forget everything. Does nothing if the server is not running.
 
-        A client that is in the middle of a request has 10 seconds to send the rest; nothing else takes long.
+        A client that has sent a part of a request has 10 seconds to send the rest. Nothing else takes long.
         """
         with self._lock:
             if self._thread is not None:
@@ -157,7 +158,7 @@ class ReferenceServer:
         await asyncio.to_thread(self.stop)
 
     def reset(self) -> None:
-        """Forget all orders, faults and requests, once what is under way has ended; delays end at once."""
+        """Forget all orders, faults and requests, after the requests under way. Their delays end at once."""
         self._run(lambda: self._controls.reset())
 
     def fail_next(
@@ -170,53 +171,57 @@ class ReferenceServer:
         delay_ms: int | None = None,
         count: int = 1,
     ) -> Fault:
-        """Give the next `count` requests of an operation a fault; return it.
+        """Give the next `count` requests of an operation a fault; return the fault.
 
-        `operation` is `assign_order`, `acquire_order` or `cancel_order`. `kind` is `error` (500, or another `status` of
-        the contract), `delay` (of `delay_ms` milliseconds, which the others may have too) or `drop`: the connection is
-        closed without an answer. `when` is `before` the operation's transaction, so that a dropped request is lost, or
-        `after` it is committed, so that only the answer is. Raises ControlError, a ValueError, for anything else.
+        `kind` is one of
+
+        - `error`: 500, or another `status` of the contract;
+        - `delay`: the normal answer after `delay_ms` milliseconds (the other kinds may have a delay too);
+        - `drop`: the connection is closed without an answer.
+
+        `when` is `before` the operation's transaction, so that a drop loses the request, or `after` it is committed, so
+        that a drop loses only the answer. Raises ControlError, a ValueError, if a value is wrong.
         """
-        fields: dict[str, object] = {"operation": operation, "kind": kind, "when": when, "count": count}
-        if status is not None:
-            fields["status"] = status
-        if delay_ms is not None:
-            fields["delay_ms"] = delay_ms
-        return self._call(lambda: self._controls.add_fault(fields))
+        fault = make_fault(
+            _given(operation=operation, kind=kind, when=when, status=status, delay_ms=delay_ms, count=count)
+        )
+        self._call(lambda: self._controls.faults.append(fault))
+        return fault
 
     def faults(self) -> list[Fault]:
-        """Return the faults that are still to happen, each with what is left of its count."""
-        return self._call(lambda: self._controls.faults())
+        """Return the faults that are still to happen. `count` is the number of requests that will still get it."""
+        return self._call(lambda: list(self._controls.faults))
 
     def clear_faults(self) -> None:
-        """Drop the faults that are still to happen."""
-        self._call(lambda: self._controls.clear_faults())
+        """Delete the faults that are still to happen."""
+        self._call(lambda: self._controls.faults.clear())
 
     def requests(
         self, operation: OperationId | None = None, *, status: int | None = None, since: datetime | str | None = None
     ) -> list[RecordedRequest]:
         """Return the last 1,000 requests with their answers, the oldest first.
 
-        Only those of an operation, with a status, or since a time (with its zone, or a recorded `time`), if asked for.
-        Raises ControlError.
+        They can be limited to those of an operation, with a status, or since a time. The time is a `datetime` with a
+        time zone, or text as in `RecordedRequest.time`. Raises ControlError.
         """
         moment = since.isoformat() if isinstance(since, datetime) else since
-        return self._call(lambda: self._controls.requests(operation, status, moment))
+        filters = check_parameters("list_requests", _given(operation=operation, status=status, since=moment))
+        return self._call(lambda: self._controls.journal.find(**filters))
 
     def clear_requests(self) -> None:
         """Empty the journal of requests."""
-        self._call(lambda: self._controls.clear_requests())
+        self._call(lambda: self._controls.journal.clear())
 
     def orders(
         self, *, order_id: str | None = None, executor_id: str | None = None, status: ExecutionStatus | None = None
     ) -> list[StoredOrder]:
-        """Return the stored orders, the oldest first, with the columns of `order_profile`; 10,000 at most.
+        """Return the 10,000 newest of the stored orders, with the columns of `order_profile`, the oldest first.
 
-        Only those with an id, of an executor, or with an `execution_status`, if asked for. Raises ControlError.
+        They can be limited to those with an id, of an executor, or with an `execution_status`. Raises ControlError.
         """
-        asked = {"order_id": order_id, "executor_id": executor_id, "execution_status": status}
-        filters = {column: value for column, value in asked.items() if value is not None}
-        _, orders = self._run(lambda: self._controls.orders(filters))
+        asked = _given(order_id=order_id, executor_id=executor_id, status=status, limit=MAX_ORDERS)
+        filters = check_parameters("list_orders", asked)
+        _, orders = self._run(lambda: self._controls.orders(**filters))
         return cast(list[StoredOrder], orders)
 
     async def _serve(self, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
@@ -231,11 +236,11 @@ class ReferenceServer:
             await self._stopping.wait()
 
     def _is_running(self) -> bool:
-        # The thread is not alive in a process that was forked from the server's.
+        # In a process that was forked from the server's, the thread is not alive.
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self, coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on the server's event loop, which does not stop meanwhile; return its result."""
+        """Run a coroutine on the server's event loop; return its result. The server does not stop meanwhile."""
         with self._lock:
             if not self._is_running():
                 raise RuntimeError("the server is not running")
@@ -248,3 +253,8 @@ class ReferenceServer:
             return function()
 
         return self._run(call)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return the values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Fixtures, as a chain from a server to a client."""
+"""Fixtures that the tests share."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -19,22 +19,28 @@ def contract() -> Contract:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server on an SQLite file, for all tests that do not disturb it."""
-    with ServerProcess(database=tmp_path_factory.mktemp("service") / "orders.db") as service:
-        yield service
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server on an SQLite file, shared by all tests that do not disturb it."""
+    with ServerProcess(database=tmp_path_factory.mktemp("server") / "orders.db") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service(server: ServerProcess) -> ServerProcess:
+    """The shared server, by the name that some tests still use."""
+    return server
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL server, for all tests that do not disturb it."""
+    """A PostgreSQL server, shared by all tests that do not disturb it."""
     with PostgreSQL() as postgresql:
         yield postgresql
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of one kind, then of the other."""
+    """The URL of an empty database: first SQLite, then PostgreSQL."""
     if request.param == "SQLite":
         return f"sqlite:///{tmp_path}/orders.db"
     url: str = request.getfixturevalue("postgresql").create_database()
@@ -42,9 +48,9 @@ def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def client(service: ServerProcess) -> Iterator[Client]:
+def client(server: ServerProcess) -> Iterator[Client]:
     """A client of the shared server."""
-    with Client(service.url) as client:
+    with Client(server.url) as client:
         yield client
 
 

@@ -4,13 +4,15 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import orders
 from harness.server import ServerProcess, run_orders
-from orders.cli import parse
+from orders import cli
 from orders.contract import contract_path
 from orders.settings import Settings
 from orders.storage.database import DatabaseURL
@@ -22,91 +24,115 @@ from tests.storage.test_sqlite import (
     make_text,
 )
 
+Serve = Callable[..., Settings]
 
-def test_the_defaults() -> None:
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Run `orders serve` with options and variables, but start no server. Return the server's settings."""
+
+    def serve(*options: str, **variables: str) -> Settings:
+        started: list[Settings] = []
+        monkeypatch.setattr(cli, "run", started.append)
+        result = CliRunner(env=variables).invoke(cli.orders, ["serve", *options], catch_exceptions=False)
+        assert (result.exit_code, len(started)) == (0, 1), result.output
+        return started[0]
+
+    return serve
+
+
+def test_the_defaults(serve: Serve) -> None:
     """Without options, the server listens on loopback, on one port, over a file in the current directory."""
-    settings = parse(["serve"], {})
+    settings = serve()
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
-    assert settings.database == DatabaseURL("sqlite", "orders.db")
-    assert (settings.access_log, settings.log_level) == (True, "info")
+    assert (settings.database, settings.database_connections) == (DatabaseURL("sqlite", "orders.db"), 2)
+    assert (settings.idle_timeout, settings.access_log, settings.log_level) == (30, True, "info")
+    assert (settings.controls, settings.cors_origins) == (False, ())
 
 
-def test_every_option_is_also_an_environment_variable() -> None:
+def test_every_option_is_also_an_environment_variable(serve: Serve) -> None:
     """A variable is the default of its option, and the command line wins; an empty variable is not set."""
-    environment = {
+    variables = {
         "ORDERS_HOST": "::1",
         "ORDERS_PORT": "1234",
         "ORDERS_WORKERS": "2",
         "ORDERS_DATABASE": "sqlite:////tmp/x.db",
+        "ORDERS_DATABASE_CONNECTIONS": "3",
         "ORDERS_IDLE_TIMEOUT": "1.5",
         "ORDERS_ACCESS_LOG": "0",
-        "ORDERS_LOG_LEVEL": "error",
+        "ORDERS_LOG_LEVEL": "ERROR",
     }
-    settings = parse(["serve"], environment)
+    settings = serve(**variables)
     assert (settings.host, settings.port, settings.workers) == ("::1", 1234, 2)
-    assert settings.database == DatabaseURL("sqlite", "/tmp/x.db")
+    assert (settings.database, settings.database_connections) == (DatabaseURL("sqlite", "/tmp/x.db"), 3)
     assert (settings.idle_timeout, settings.access_log, settings.log_level) == (1.5, False, "error")
-    settings = parse(["serve", "--port", "99", "--access-log", "--database", "sqlite:///y.db"], environment)
+    settings = serve("--port", "99", "--access-log", "--database", "sqlite:///y.db", **variables)
     assert (settings.port, settings.access_log, settings.database) == (99, True, DatabaseURL("sqlite", "y.db"))
-    assert parse(["serve"], {"ORDERS_PORT": ""}).port == 8080
-    assert parse(["serve", "--port", "99"], {"ORDERS_PORT": "http"}).port == 99
-    assert parse(["serve"], {"ORDERS_LOG_LEVEL": "ERROR"}).log_level == "error"
+    assert serve(ORDERS_PORT="").port == 8080
+    assert serve("--port", "99", ORDERS_PORT="http").port == 99
 
 
-def test_the_options_for_testing_clients() -> None:
-    """They are off by default; each is also a variable, and the command line wins, by `--no-controls` too."""
-    settings = parse(["serve"], {})
-    assert (settings.controls, settings.cors_origins) == (False, ())
-    settings = parse(["serve", "--controls", "--cors-origin", "http://a:1", "--cors-origin", "https://b.example"], {})
+@pytest.mark.parametrize("word", ["1", "true", "yes", "ON", "0", "False", "no", "off"])
+def test_a_variable_switches_an_option_on_or_off(serve: Serve, word: str) -> None:
+    """Each of the usual words does, in any case."""
+    assert serve(ORDERS_CONTROLS=word).controls is (word in ("1", "true", "yes", "ON"))
+
+
+def test_the_options_for_testing_clients(serve: Serve) -> None:
+    """Each is also a variable, and the command line wins, by `--no-controls` too."""
+    settings = serve("--controls", "--cors-origin", "http://a:1", "--cors-origin", "https://b.example")
     assert (settings.controls, settings.cors_origins) == (True, ("http://a:1", "https://b.example"))
-    environment = {"ORDERS_CONTROLS": "1", "ORDERS_CORS_ORIGIN": "http://a:1, https://b.example", "ORDERS_HOST": "::1"}
-    settings = parse(["serve"], environment)
-    assert (settings.controls, settings.cors_origins) == (True, ("http://a:1", "https://b.example"))
-    settings = parse(["serve", "--no-controls", "--cors-origin", "*"], environment)
+    variables = {"ORDERS_CONTROLS": "1", "ORDERS_CORS_ORIGIN": "http://a:1, https://b.example *", "ORDERS_HOST": "::1"}
+    settings = serve(**variables)
+    assert (settings.controls, settings.cors_origins) == (True, ("http://a:1", "https://b.example", "*"))
+    settings = serve("--no-controls", "--cors-origin", "*", **variables)
     assert (settings.controls, settings.cors_origins) == (False, ("*",))
-    assert parse(["serve", "--host", "localhost"], environment).controls
-    for exposed in (["--host", "0.0.0.0", "--expose-controls"], ["--host", "192.0.2.1", "--expose-controls"]):
-        assert parse(["serve", *exposed], environment).controls
+    assert serve("--host", "localhost", **variables).controls
+    assert serve("--host", "0.0.0.0", "--expose-controls", **variables).controls
+    assert serve("--host", "192.0.2.1", ORDERS_CONTROLS="1", ORDERS_EXPOSE_CONTROLS="1").controls
 
 
-def test_the_version_and_the_help() -> None:
-    """`--version` and `--help` answer on standard output and exit with 0."""
-    version = run_orders("--version")
-    assert (version.code, version.output) == (0, f"orders {orders.__version__}\n"), version
-    help_text = run_orders("serve", "--help")
-    assert help_text.code == 0, help_text
-    for field in (*Settings.__dataclass_fields__, "expose_controls"):
-        option = {"access_log": "no-access-log", "cors_origins": "cors-origin"}.get(field, field.replace("_", "-"))
-        assert f"  --{option} " in help_text.output, option
+def test_the_version() -> None:
+    """`--version` answers on standard output and exits with 0."""
+    ended = run_orders("--version")
+    assert (ended.code, ended.output, ended.errors) == (0, f"orders {orders.__version__}\n", ""), ended
 
 
 def test_the_help_fits_a_screen() -> None:
-    """`orders serve --help` takes a terminal of 80 by 24, and groups the options."""
-    lines = run_orders("serve", "--help").output.splitlines()
+    """`orders serve --help` lists every option on a terminal of 80 by 24, and no value of a variable."""
+    variables = {"ORDERS_DATABASE": "postgresql://orders:secret@127.0.0.1/orders", "ORDERS_PORT": "http"}
+    ended = run_orders("serve", "--help", environment={**variables, "COLUMNS": "80"})
+    assert ended.code == 0 and not ended.errors, ended
+    lines = ended.output.splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 80, lines
-    assert [line for line in lines if line.endswith(":")] == ["listening:", "storing:", "logging:", "testing clients:"]
+    for option in (*Settings.__dataclass_fields__, "no_access_log", "no_controls", "expose_controls"):
+        assert f"--{option.replace('_', '-').replace('origins', 'origin')} " in ended.output, option
+    assert "secret" not in ended.output, ended
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "complaint"),
     [
-        ((), {}, "required: COMMAND"),
-        (("sevre",), {}, "invalid choice: 'sevre'"),
-        (("serve", "--prot", "1"), {}, "unrecognized arguments: --prot"),
-        (("serve", "--por", "1"), {}, "unrecognized arguments: --por"),
-        (("serve", "--port", "http"), {}, "--port: 'http' is not a whole number from 0 to 65535"),
-        (("serve", "--port", "65536"), {}, "--port: '65536' is not"),
-        (("serve", "--port", "-1"), {}, "--port"),
-        (("serve", "--workers", "0"), {}, "--workers: '0' is not a whole number from 1"),
-        (("serve", "--workers", "1.5"), {}, "--workers: '1.5' is not a whole number"),
-        (("serve", "--idle-timeout", "nan"), {}, "--idle-timeout: 'nan' is not a number from 0.1"),
-        (("serve", "--host", ""), {}, "--host: it is empty"),
-        (("serve", "--log-level", "loud"), {}, "--log-level: invalid choice: 'loud'"),
-        (("serve", "--database", "orders.db"), {}, "--database: it is not a database URL"),
+        ((), {}, "Missing command"),
+        (("sevre",), {}, "No such command 'sevre'"),
+        (("serve", "--prot", "1"), {}, "No such option '--prot'"),
+        (("serve", "--por", "1"), {}, "No such option '--por'"),
+        (("serve", "8080"), {}, "unexpected extra argument (8080)"),
+        (("serve", "--port"), {}, "'--port' requires an argument"),
+        (("serve", "--controls=1"), {}, "'--controls' does not take a value"),
+        (("serve", "--port", "http"), {}, "'--port': 'http' is not a whole number from 0 to 65535"),
+        (("serve", "--port", "65536"), {}, "'--port': '65536' is not"),
+        (("serve", "--port", "-1"), {}, "'--port': '-1' is not"),
+        (("serve", "--workers", "0"), {}, "'--workers': '0' is not a whole number from 1"),
+        (("serve", "--workers", "1.5"), {}, "'--workers': '1.5' is not a whole number"),
+        (("serve", "--idle-timeout", "nan"), {}, "'--idle-timeout': 'nan' is not a number from 0.1"),
+        (("serve", "--host", ""), {}, "--host is empty"),
+        (("serve", "--log-level", "loud"), {}, "'--log-level': 'loud' is not one of 'debug', 'info'"),
+        (("serve", "--database", "orders.db"), {}, "'--database': it is not a database URL"),
         (
             ("serve", "--database", "oracle://x"),
             {},
-            "--database: unknown database scheme 'oracle' (known: sqlite, postgresql)",
+            "'--database': unknown database scheme 'oracle' (known: sqlite, postgresql)",
         ),
         (
             ("serve", "--database", "sqlite:///:memory:", "--workers", "2"),
@@ -117,6 +143,8 @@ def test_the_help_fits_a_screen() -> None:
         (("serve", "--host", "0.0.0.0"), {"ORDERS_CONTROLS": "1"}, "--controls lets whoever reaches 0.0.0.0 delete"),
         (("serve", "--host", "::", "--controls"), {}, "that is not loopback; --expose-controls allows it"),
         (("serve", "--host", "no.such.host.invalid", "--controls"), {}, "that is not loopback"),
+        (("serve", "--expose-controls"), {}, "--expose-controls needs --controls"),
+        (("serve", "--no-controls"), {"ORDERS_EXPOSE_CONTROLS": "1"}, "--expose-controls needs --controls"),
         (("serve", "--cors-origin", "localhost:3000"), {}, "'localhost:3000' is not an origin like http://localhost"),
         (("serve", "--cors-origin", "http://localhost:3000/"), {}, "is not an origin"),
         (("serve", "--cors-origin", "HTTP://LOCALHOST"), {}, "is not an origin"),
@@ -126,9 +154,13 @@ def test_the_help_fits_a_screen() -> None:
         (
             ("serve",),
             {"ORDERS_ACCESS_LOG": "maybe"},
-            "environment variable ORDERS_ACCESS_LOG: 'maybe' is none of 1, true",
+            "environment variable ORDERS_ACCESS_LOG: 'maybe' is not a valid boolean. Recognized values: ",
         ),
-        (("serve",), {"ORDERS_LOG_LEVEL": "loud"}, "environment variable ORDERS_LOG_LEVEL: 'loud' is none of debug"),
+        (
+            ("serve",),
+            {"ORDERS_LOG_LEVEL": "loud"},
+            "environment variable ORDERS_LOG_LEVEL: 'loud' is not one of 'debug'",
+        ),
     ],
 )
 def test_bad_options_exit_with_2_and_one_line(
@@ -140,6 +172,18 @@ def test_bad_options_exit_with_2_and_one_line(
     assert ended.errors.count("\n") == 1 and complaint in ended.errors, ended
     assert not ended.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--database",), (), ("--log-level",), ("--host",)],
+    ids=["a URL that is not valid", "a forgotten option", "another option", "a start that fails"],
+)
+def test_an_error_shows_no_password(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A password in a database URL is in no error, also where the URL is in the wrong place."""
+    ended = run_orders("serve", *arguments, "postgresql://orders:se/c@ret@127.0.0.1:x/orders", cwd=tmp_path)
+    assert ended.code in (1, 2) and ended.errors.count("\n") == 1, ended
+    assert "c@ret" not in ended.errors, ended
 
 
 @pytest.mark.parametrize(
@@ -224,6 +268,25 @@ def test_a_broken_contract_exits_with_1_and_one_line(tmp_path: Path, change: tup
     assert ended.returncode == 1 and ended.stderr.startswith("orders: ") and complaint in ended.stderr, ended
     assert ended.stderr.count("\n") == 1 and not ended.stdout, ended
     assert not (tmp_path / "orders.db").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_during_the_start_exits_with_0(name: str) -> None:
+    """A server that is not ready yet stops as quietly as one that is."""
+    code = (
+        "import signal, sys; from orders import cli;"
+        f" cli.run = lambda settings: signal.raise_signal(signal.{name});"
+        " cli.main(['serve']); sys.exit('the signal was ignored')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), ended
+
+
+def test_an_error_that_nobody_can_read_exits_with_2() -> None:
+    """The exit code says what is wrong when standard error is full."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "orders", "serve", "--port", "http"]
+        assert subprocess.run(command, stderr=full, timeout=20).returncode == 2
 
 
 def test_the_readiness_line_is_alone_on_standard_output(database: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the tests stand on: nothing outlives a run, and no test is skipped in CI."""
+"""The harness leaves nothing behind, and skips no test in CI."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ RUN = """if True:
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals) -> None:
-    """When a run is ended by a signal, its servers end too, and the files of its PostgreSQL are deleted."""
+    """When a signal ends a run, its servers end too, and the files of its PostgreSQL are deleted."""
     process = start([sys.executable, "-c", RUN])
     assert process.stdout and process.stderr
     started = process.stdout.readline().split()
@@ -35,7 +35,7 @@ def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals)
     paths = [Path("/proc", pid) for pid in pids] + [Path(data), Path(programs)]
     assert [path for path in paths if not path.exists()] == []
     children = psutil.Process(process.pid).children(recursive=True)
-    assert not any("guard.py" in " ".join(child.cmdline()) for child in children), "it would be killed as a child"
+    assert not any("guard.py" in " ".join(child.cmdline()) for child in children), "the guard is a child of the run"
     os.kill(process.pid, signal_number)
     process.communicate(timeout=30)
     wait_until(lambda: not any(path.exists() for path in paths), f"{paths} are gone", 30)
@@ -45,7 +45,7 @@ def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals)
 def test_a_missing_program_skips_a_test_and_fails_it_in_ci(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, outcome: type[BaseException]
 ) -> None:
-    """The reason names the program and the command that installs it."""
+    """If a program is missing, the test is skipped, or fails in CI; the reason says how to install the program."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="wrk is not installed; on Debian and Ubuntu: apt-get install wrk"):

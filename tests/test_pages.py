@@ -1,4 +1,4 @@
-"""The pages of the project: their links lead somewhere, and the README begins with what each reader runs first."""
+"""The Markdown pages: their links work, and the README starts with the commands that readers run first."""
 
 import json
 import re
@@ -14,8 +14,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_readme_has_its_commands_first() -> None:
-    """The first blocks are what each kind of reader begins with, a line each, on the first screen."""
+def test_the_readme_starts_with_commands() -> None:
+    """The README's first screen has one command for each kind of reader, each on one line."""
     ends = ["orders serve", "--base-url http://127.0.0.1:8080", "/1_quickstart.ipynb", "tox"]
     commands = blocks("sh")[: len(ends)]
     for command, end in zip(commands, ends, strict=True):
@@ -24,19 +24,19 @@ def test_the_readme_has_its_commands_first() -> None:
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    """What CI runs is what a reader runs, and then what that leaves out."""
+    """CI runs the README's test command, and then the checks that this command leaves out."""
     ci = (ROOT / ".ci" / "run").read_text()
     assert f"\n{blocks('sh')[3]}" in ci and "tox run-parallel -m rest" in ci, ci
 
 
 def pages() -> dict[str, str]:
-    """Return the Markdown of every page of the project, of notebooks too, by its path."""
+    """Return the Markdown of every page and every notebook, by path."""
     names = subprocess.run(["git", "ls-files", "*.md", "*.ipynb"], cwd=ROOT, capture_output=True, text=True, check=True)
     return {name: markdown(ROOT / name) for name in names.stdout.split() if (ROOT / name).exists()}
 
 
 def markdown(page: Path) -> str:
-    """Return the Markdown of a page, without its code."""
+    """Return the Markdown of a page without its code."""
     text = page.read_text()
     if page.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
@@ -45,13 +45,13 @@ def markdown(page: Path) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors that code hosts give to the headings of a page."""
+    """Return the anchors that code hosts generate for the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-def test_every_link_leads_somewhere() -> None:
-    """Links from page to page name files and headings that exist."""
+def test_links_between_pages_work() -> None:
+    """Each link from one page to another names a file, and a heading, that exists."""
     found = pages()
     links = 0
     for name, text in found.items():
@@ -60,7 +60,7 @@ def test_every_link_leads_somewhere() -> None:
                 continue
             path, _, anchor = link.partition("#")
             target = (ROOT / name).parent / path if path else ROOT / name
-            assert target.exists(), f"{name}: {link}"
-            assert not anchor or anchor in anchors(markdown(target)), f"{name}: {link}"
+            assert target.exists(), f"{name} links to {link}: no such file"
+            assert not anchor or anchor in anchors(markdown(target)), f"{name} links to {link}: no such heading"
             links += 1
     assert links > 50, f"only {links} links were found"

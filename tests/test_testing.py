@@ -22,7 +22,6 @@ from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client,
 from harness.server import wait_until
 from orders import testing
 from orders.contract import Contract
-from orders.controls import controls
 from orders.document import DocumentError
 from orders.storage import models
 from orders.testing import CannotListen, ControlError, ReferenceServer
@@ -30,7 +29,7 @@ from orders.testing import CannotListen, ControlError, ReferenceServer
 
 @pytest.fixture
 def server() -> Iterator[ReferenceServer]:
-    """A server of the test's own."""
+    """A server for one test."""
     with ReferenceServer() as server:
         yield server
 
@@ -43,7 +42,7 @@ def own_client(server: ReferenceServer) -> Iterator[Client]:
 
 
 def test_it_is_the_whole_service(server: ReferenceServer, own_client: Client) -> None:
-    """The operations, the pages and the controls are all there, and what is stored can be read."""
+    """It answers the operations, the documentation and the controls, and its stored orders can be read."""
     assert message(own_client.assign("order", "executor")) == CREATED
     assert message(own_client.assign("order", "executor")) == ALREADY_EXISTS
     profile = own_client.acquire("executor").json()["order_profile"]
@@ -53,7 +52,7 @@ def test_it_is_the_whole_service(server: ReferenceServer, own_client: Client) ->
 
 
 def test_each_server_has_orders_of_its_own() -> None:
-    """Servers side by side, and one after the other, share nothing, on whatever threads they are started."""
+    """Servers share nothing, at the same time or one after the other, whatever thread starts them."""
 
     def life(n: int) -> None:
         with ReferenceServer() as server, Client(server.url) as client:
@@ -65,7 +64,7 @@ def test_each_server_has_orders_of_its_own() -> None:
 
 
 def test_a_server_can_be_started_again() -> None:
-    """After a stop it forgets everything and frees its port; then it serves anew, on the same port as before."""
+    """A stop forgets everything and frees the port. The next start uses the same port."""
     server = ReferenceServer()
     urls = set()
     for _ in range(2):
@@ -83,8 +82,8 @@ def test_a_server_can_be_started_again() -> None:
     assert len(urls) == 1
 
 
-def test_a_stop_leaves_nobody_waiting() -> None:
-    """Threads that use the server while another one stops it get an answer or an error, and do not hang."""
+def test_a_stop_leaves_no_thread_waiting() -> None:
+    """Threads that use the server while another one stops it get an answer or an error."""
     server = ReferenceServer()
     ended = []
 
@@ -116,8 +115,8 @@ def test_a_stop_leaves_nobody_waiting() -> None:
         lambda server: server.requests(),
     ],
 )
-def test_a_server_that_does_not_run_says_so(use: Callable[[ReferenceServer], object]) -> None:
-    """Before the start and after the stop, everything but these two is a RuntimeError."""
+def test_a_server_that_is_not_running_says_so(use: Callable[[ReferenceServer], object]) -> None:
+    """Before the start and after the stop, its methods raise RuntimeError."""
     server = ReferenceServer()
     with pytest.raises(RuntimeError, match="the server is not running"):
         use(server)
@@ -130,7 +129,7 @@ def test_a_server_that_does_not_run_says_so(use: Callable[[ReferenceServer], obj
 # Tornado leaves a socket that it could not bind to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_taken_port_is_named() -> None:
-    """A server that cannot listen raises the reason, and leaves no thread."""
+    """A server that cannot listen raises an error with the reason, and leaves no thread."""
     threads = threading.active_count()
     with ReferenceServer() as first:
         port = int(first.url.rpartition(":")[2])
@@ -142,8 +141,8 @@ def test_a_taken_port_is_named() -> None:
     assert threading.active_count() == threads
 
 
-def test_what_was_sent_is_answered_before_the_stop() -> None:
-    """A request that is on its way when the stop begins gets its answer."""
+def test_a_stop_answers_requests_on_their_way() -> None:
+    """A request that was sent before the stop gets its answer."""
     for _ in range(20):
         with ReferenceServer() as server:
             connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
@@ -153,7 +152,7 @@ def test_what_was_sent_is_answered_before_the_stop() -> None:
 
 
 def test_a_stop_ends_a_delay(server: ReferenceServer, own_client: Client) -> None:
-    """A request that is delayed for ten minutes is answered at once when the server stops."""
+    """When the server stops, a request with a delay of ten minutes is answered at once."""
     server.fail_next("acquire_order", "delay", delay_ms=600_000)
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(own_client.acquire, "executor")
@@ -163,7 +162,7 @@ def test_a_stop_ends_a_delay(server: ReferenceServer, own_client: Client) -> Non
 
 
 def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that fails half-way raises its reason and frees the port; the next start works."""
+    """A start that fails half-way raises the error and frees the port. The next start works."""
 
     def broken(path: Path) -> Contract:
         raise DocumentError("broken")
@@ -181,8 +180,8 @@ def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.url == f"http://127.0.0.1:{port}"
 
 
-def test_a_task_that_is_cancelled_stops_its_server() -> None:
-    """Whenever a task in `async with` is cancelled, the server stops with it."""
+def test_a_cancelled_task_stops_its_server() -> None:
+    """The server stops whenever a task in `async with` is cancelled."""
 
     async def life() -> None:
         async with ReferenceServer():
@@ -202,13 +201,13 @@ def test_a_task_that_is_cancelled_stops_its_server() -> None:
 
 
 def server_threads() -> list[threading.Thread]:
-    """Return the threads of servers."""
+    """Return the threads in which servers run."""
     return [thread for thread in threading.enumerate() if thread.name == "orders-reference-server"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_that_was_forked_has_no_server(server: ReferenceServer) -> None:
-    """Its methods say so there, in place of waiting for a thread that the other process has; its URL still works."""
+def test_a_forked_process_has_no_server(server: ReferenceServer) -> None:
+    """There, the methods raise RuntimeError: the server's thread is in the other process, which goes on serving."""
     child = os.fork()
     if not child:
         try:
@@ -222,16 +221,16 @@ def test_a_process_that_was_forked_has_no_server(server: ReferenceServer) -> Non
     assert server.requests() == []
 
 
-def test_it_is_stopped_when_the_block_fails() -> None:
-    """An error in the `with` block goes on, and the server is gone."""
+def test_an_error_in_the_block_stops_the_server() -> None:
+    """The error leaves the `with` block, and the server is gone."""
     server = ReferenceServer()
     with pytest.raises(ZeroDivisionError), server:
         raise ZeroDivisionError
     assert not server_threads()
 
 
-def test_it_serves_coroutines_too() -> None:
-    """In `async with`, server and client share a process, and neither holds the other up."""
+def test_coroutines_can_use_it() -> None:
+    """In `async with`, neither the server nor the client in the same process blocks the other."""
 
     async def scenario() -> None:
         async with ReferenceServer() as server, httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
@@ -246,7 +245,7 @@ def test_it_serves_coroutines_too() -> None:
 
 
 def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -> None:
-    """Faults, journal and orders are to be had without HTTP, with the same rules."""
+    """Faults, journal and orders are available without HTTP, with the same rules."""
     fault = server.fail_next("acquire_order", count=2)
     assert (fault.kind, fault.status, fault.when, fault.count) == ("error", 500, "before", 2)
     server.fail_next("acquire_order", status=400, delay_ms=1)
@@ -281,6 +280,7 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
         (lambda server: server.fail_next("assign"), "operation must be one of assign_order, acquire_order"),
         (lambda server: server.fail_next("assign_order", "explode"), "kind must be one of error, delay, drop"),
         (lambda server: server.fail_next("assign_order", "delay"), "delay_ms is missing"),
+        (lambda server: server.fail_next("assign_order", "drop", status=500), "unknown field 'status'"),
         (
             lambda server: server.fail_next("assign_order", "delay", delay_ms=0),
             "delay_ms must be a whole number from 1",
@@ -294,15 +294,15 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
         (lambda server: server.orders(status="done"), "status must be one of assigned, acquired"),
     ],
 )
-def test_what_makes_no_sense_is_an_error(server: ReferenceServer, use: Callable[[Any], object], complaint: str) -> None:
-    """It is raised where it was asked for, as a ValueError that says what is allowed."""
+def test_a_wrong_value_is_an_error(server: ReferenceServer, use: Callable[[Any], object], complaint: str) -> None:
+    """The method raises a ValueError that says what is allowed."""
     with pytest.raises(ControlError, match=complaint) as caught:
         use(server)
     assert isinstance(caught.value, ValueError)
 
 
 def test_a_recorded_request_does_not_change(server: ReferenceServer, own_client: Client) -> None:
-    """What `requests` returned stays as it was, while the request goes on."""
+    """The result of `requests` does not change while the requests in it go on."""
     server.fail_next("acquire_order", "delay", delay_ms=100)
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(own_client.acquire, "executor")
@@ -323,21 +323,21 @@ def test_a_recorded_request_does_not_change(server: ReferenceServer, own_client:
         ({"cors_origins": ["http://localhost:80"]}, "browsers write it: they leave :80 out"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], complaint: str) -> None:
-    """They are so when the server is made, before anything starts."""
+def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> None:
+    """The constructor raises ValueError, before anything starts."""
     with pytest.raises(ValueError, match=complaint):
         ReferenceServer(**options)
 
 
-def test_its_pages_can_be_let_in() -> None:
-    """`cors_origins` is what `--cors-origin` is to the command."""
+def test_pages_of_other_origins_can_be_allowed() -> None:
+    """`cors_origins` has the effect of the option `--cors-origin`."""
     with ReferenceServer(cors_origins=["http://localhost:3000"]) as server, Client(server.url) as client:
         response = client.http.get("/order/acquire", headers={"Origin": "http://localhost:3000"})
         assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
 
 
-def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
-    """Dozens of resets and thousands of faults leave as many objects, files and threads as there were."""
+def test_nothing_accumulates(server: ReferenceServer, own_client: Client) -> None:
+    """After dozens of resets and thousands of faults there are no more objects, files and threads than before."""
 
     def round_of_faults() -> None:
         for kind in ("error", "drop", "delay"):
@@ -376,11 +376,9 @@ def test_nothing_piles_up(server: ReferenceServer, own_client: Client) -> None:
     assert after[1:] == before[1:], f"{before} became {after}"
 
 
-def test_the_types_know_every_value(contract: Contract) -> None:
-    """What a type checker lets through is what there is: operations, kinds, times, statuses, columns."""
+def test_the_types_have_every_value(contract: Contract) -> None:
+    """A type checker accepts the operations, statuses and columns that exist, and no others."""
     assert list(get_args(testing.OperationId)) == [operation.operation_id for operation in contract.operations]
-    assert list(get_args(testing.Kind)) == list(controls.Kind)
-    assert list(get_args(testing.When)) == list(controls.When)
     assert list(get_args(testing.ExecutionStatus)) == list(models.ExecutionStatus)
     assert tuple(testing.StoredOrder.__annotations__) == models.COLUMNS
 
@@ -413,7 +411,7 @@ import sys
 
 def test_the_server_is_not_loaded(request):
     assert request.config.pluginmanager.hasplugin("orders")
-    loaded = {"tornado", "peewee", "yaml", "orders.testing", "orders.http.app"} & set(sys.modules)
+    loaded = {"tornado", "peewee", "yaml", "jsonschema", "orders.testing", "orders.http.app"} & set(sys.modules)
     assert not loaded, loaded
 """
 
@@ -428,7 +426,7 @@ def test_the_package_is_the_project_s_own(request):
 
 
 def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
-    """Run pytest in a project of somebody else, where only the plugin knows of this one; return what it prints."""
+    """Run pytest in another project, where this one is only a plugin; return the output."""
     (directory / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
     ended = subprocess.run(
@@ -456,20 +454,20 @@ def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")])
-def test_the_fixtures_serve_each_test_afresh(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """Each test finds an empty service, one server a process, alone and with several processes."""
+def test_the_fixtures_reset_the_server_for_each_test(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Each test finds an empty service, and each process has one server, with one process or several."""
     (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
     assert "10 passed" in foreign_pytest(tmp_path, *options)
 
 
 def test_the_plugin_costs_nothing_until_it_is_used(tmp_path: Path) -> None:
-    """A project that does not ask for the fixtures does not load the server."""
+    """A project that does not use the fixtures does not load the server."""
     (tmp_path / "test_light.py").write_text(LIGHT_TEST)
     assert "1 passed" in foreign_pytest(tmp_path)
 
 
 def test_a_project_may_have_a_package_of_the_same_name(tmp_path: Path) -> None:
-    """Where the tests of somebody else import their own `orders`, they get it, whatever this project is called."""
+    """Tests of a project that has its own package `orders` import that one."""
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "__init__.py").write_text("OURS = True\n")
     (tmp_path / "test_namesake.py").write_text(NAMESAKE_TEST)
@@ -477,7 +475,7 @@ def test_a_project_may_have_a_package_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_a_package_of_the_same_name_hides_the_server(tmp_path: Path) -> None:
-    """A project that asks for the fixtures beside its own `orders` is told why it cannot have them."""
+    """A project that has its own `orders` and uses the fixtures is told why that does not work."""
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "__init__.py").write_text("")
     (tmp_path / "test_namesake.py").write_text("def test(orders_url):\n    pass\n")

@@ -1,1 +1,1 @@
-"""What the server is measured against."""
+"""The servers to compare with."""

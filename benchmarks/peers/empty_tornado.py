@@ -1,4 +1,4 @@
-"""The floor: what Tornado costs by itself. Its handler does nothing; run with the port as the only argument."""
+"""An empty Tornado handler: the cost of Tornado itself. The only argument is the port."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from tornado.web import Application, RequestHandler
 
 
 class EmptyHandler(RequestHandler):
-    """Answers 200 with nothing in it."""
+    """Answers 200 with an empty body."""
 
     def get(self) -> None:
         """Answer a GET."""

@@ -1,7 +1,7 @@
-"""The API in FastAPI over SQLAlchemy's ORM, as their documentation builds such a service.
+"""The API in FastAPI over SQLAlchemy's ORM, written as their documentation shows.
 
-Endpoints are plain functions, which FastAPI runs on its threads, each with a session of its own. Run it with uvicorn;
-`DATABASE` in the environment is the path of the SQLite file.
+FastAPI runs the endpoints, which are plain functions, in its threads, each call with its own session. Run it with
+uvicorn. The environment variable `DATABASE` is the path of the SQLite file.
 """
 
 import os
@@ -35,13 +35,13 @@ SessionLocal = sessionmaker(engine, expire_on_commit=False)
 
 @event.listens_for(engine, "connect")
 def make_durable(connection: sqlite3.Connection, _: object) -> None:
-    """Set up a new connection."""
+    """Make a new connection commit durably."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
 
 
 class Base(DeclarativeBase):
-    """What the models share."""
+    """The base class of the models."""
 
 
 class AssignedOrder(Base):
@@ -68,7 +68,7 @@ app = FastAPI()
 
 
 def open_session() -> Iterator[Session]:
-    """Give an endpoint its session."""
+    """Open a session for an endpoint."""
     with SessionLocal() as session:
         yield session
 
@@ -116,7 +116,7 @@ def acquire(executor_id: Identifier, session: Database) -> JSONResponse:
             .values(execution_status="acquired", acquire_time=utc_now())
             .execution_options(synchronize_session=False)
         )
-        # Somebody else may have been faster: what counts is the row that nobody can change now.
+        # Another request may have been faster. This transaction now holds the write lock, so read the row again.
         order = session.scalar(query, execution_options={"populate_existing": True})
         session.commit()
     if order is None:
@@ -143,7 +143,7 @@ def cancel(order_id: Identifier, session: Database) -> JSONResponse:
 
 @app.exception_handler(RequestValidationError)
 def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
-    """Answer a request whose parameters are missing or invalid."""
+    """Answer a request with missing or invalid parameters."""
     problems = error.errors()
     if any(problem["type"] in ("missing", "string_too_short") for problem in problems):
         return answer(MISSING[request.url.path], 400)
@@ -161,7 +161,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 def answer(message: str, status: int = 200) -> JSONResponse:
-    """Return an answer that is a message."""
+    """Return a response with only a message."""
     return JSONResponse({"message": message}, status, headers=NO_STORE)
 
 

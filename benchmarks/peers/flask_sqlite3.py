@@ -1,7 +1,7 @@
-"""The API in Flask over the sqlite3 module, with no layer between them.
+"""The API in Flask over the sqlite3 module, without an ORM.
 
-Each thread of the server keeps a connection. Run it with waitress; `DATABASE` in the environment is the path of the
-SQLite file.
+Each thread of the server keeps a connection. Run it with waitress. The environment variable `DATABASE` is the path of
+the SQLite file.
 """
 
 import os
@@ -35,7 +35,7 @@ local = threading.local()
 
 
 def database() -> sqlite3.Connection:
-    """Return the thread's connection, which commits each statement unless it is told to begin a transaction."""
+    """Return the thread's connection. Outside of explicit transactions, it commits each statement."""
     if not hasattr(local, "connection"):
         local.connection = sqlite3.connect(os.environ["DATABASE"], timeout=30, isolation_level=None)
         local.connection.row_factory = sqlite3.Row
@@ -53,7 +53,7 @@ class Refused(Exception):
 
 
 def identifiers(*names: str) -> list[str]:
-    """Return the values of the request's parameters; raise Refused if one is missing or invalid."""
+    """Return the values of the request's parameters. Raises Refused if one is missing or invalid."""
     values = [request.args.get(name, "") for name in names]
     if not all(values):
         listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -105,7 +105,7 @@ def acquire() -> Response:
             " WHERE executor_id = ? AND execution_status = 'assigned'",
             (utc_now(), executor_id),
         )
-        # Somebody else may have been faster: what counts is the row that nobody can change now.
+        # Another request may have been faster. This transaction now holds the write lock, so read the row again.
         order = connection.execute(query, (executor_id,)).fetchone()
         connection.execute("COMMIT")
     if order is None:
@@ -129,7 +129,7 @@ def cancel() -> Response:
 
 @app.errorhandler(Refused)
 def refuse(refused: Refused) -> Response:
-    """Answer a request whose parameters are missing or invalid."""
+    """Answer a request with missing or invalid parameters."""
     return answer(str(refused), 400)
 
 
@@ -140,7 +140,7 @@ def hide(_: Exception) -> Response:
 
 
 def answer(message: str, status: int = 200) -> Response:
-    """Return an answer that is a message."""
+    """Return a response with only a message."""
     response = jsonify(message=message)
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"

@@ -1,12 +1,12 @@
-"""A client of the orders service that repeats its requests safely: `OrdersClient`.
+"""A client of the orders service that repeats failed requests: `OrdersClient`.
 
     with OrdersClient("http://127.0.0.1:8080") as client:
         client.assign("order-1", "executor-1", "zone-1")
         profile = client.acquire("executor-1")
         client.cancel("order-1")
 
-Every operation may be repeated, so the client sends the same request again when the connection failed, when it timed
-out, and when the answer was a 500: a few times, and more slowly each time. It never repeats what was answered 400.
+Every operation may be repeated. So the client sends the same request again after a failed connection, a timeout, or a
+500: a few times, with growing pauses. It never repeats a request that was answered 400.
 """
 
 import random
@@ -26,55 +26,55 @@ NO_ORDERS = "There are no orders assigned to you"
 CANCELED = "Successfully canceled"
 NOT_ACTIVE = "AssignedOrder with OrderId {order_id} does not exist or has already been canceled"
 
-# What a failed attempt raises if the service has never seen the request, and if it may have.
+# The exceptions of an attempt that never reached the service, and of one that may have reached it.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 LOST = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 
 
 class OrdersError(Exception):
-    """An operation that did not succeed; the message says what was sent and what came back."""
+    """An operation failed. The message has the request and the response."""
 
 
 class OrderAlreadyExists(OrdersError):
-    """The order was known before it was assigned; nothing has changed."""
+    """The order was already known. Nothing has changed."""
 
 
 class RequestRefused(OrdersError):
-    """The service refused the request with 400, for a parameter that is missing or invalid; nothing has changed."""
+    """The service answered 400, because a parameter is missing or invalid. Nothing has changed."""
 
 
 class GaveUp(OrdersError):
-    """Every attempt failed; all the same, the operation may have taken place.
+    """Every attempt failed, but the operation may have taken effect.
 
-    An assign that is called again later may therefore raise OrderAlreadyExists for what this call has registered.
+    So if `assign` is called again later, it may raise OrderAlreadyExists for the order that this call registered.
     """
 
 
 class UnexpectedAnswer(OrdersError):
-    """An answer that the service's contract does not have."""
+    """The response is not in the service's contract."""
 
 
 class Assigned(Enum):
-    """What is known of an order after its assignment. It is registered in both cases."""
+    """The result of an assign. In both cases, the order is registered."""
 
     CREATED = "created"
-    """By this call."""
+    """This call registered the order."""
     EXISTS = "exists"
-    """By an attempt of this call whose answer was lost, or before this call: nobody can tell which."""
+    """An attempt without a response registered the order, or it was known before: the client cannot know."""
 
 
 class Cancelled(Enum):
-    """What is known of an order after its cancellation. It is not active in both cases."""
+    """The result of a cancel. In both cases, the order is not active."""
 
     CANCELED = "canceled"
-    """By this call."""
+    """This call cancelled the order."""
     NOT_ACTIVE = "not active"
-    """By an attempt whose answer was lost, or before this call; or it was completed, or it never existed."""
+    """The order was cancelled before or by an attempt without a response, was completed, or never existed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderProfile:
-    """An acquired order, as the service describes it; the times are in UTC."""
+    """An acquired order. The times are in UTC."""
 
     assigned_order_id: str
     order_id: str
@@ -87,10 +87,10 @@ class OrderProfile:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often an attempt is made, and how long the pauses between attempts are.
+    """The number of attempts, and the pauses between them.
 
-    Each pause is twice as long as the one before, up to `longest_pause_s` seconds. Of that a random part, a half at
-    most, is taken off, so that clients whose requests failed together do not come back together.
+    Each pause is twice as long as the one before, up to `longest_pause_s` seconds. A random part of each pause, at most
+    half of it, is cut off. So clients whose requests failed at the same time do not repeat them at the same time.
     """
 
     attempts: int = 4
@@ -98,7 +98,7 @@ class Retries:
     longest_pause_s: float = 5.0
 
     def pause_s(self, attempt: int) -> float:
-        """Return how many seconds to wait after an attempt that failed; 1 is the first."""
+        """Return the seconds to wait after a failed attempt. The first attempt is 1."""
         pause_s: float = min(self.first_pause_s * 2 ** (attempt - 1), self.longest_pause_s)
         return pause_s * random.uniform(0.5, 1)
 
@@ -108,7 +108,7 @@ DEFAULT_RETRIES = Retries()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a request, and whether an earlier attempt at it may have taken place."""
+    """The response to a request. With `in_doubt`, an earlier attempt may have taken effect."""
 
     request: str
     status: int
@@ -117,11 +117,11 @@ class Answer:
 
     @property
     def message(self) -> Any:
-        """The answer's message, or None if it has none."""
+        """The message, or None if the response has none."""
         return self.content.get("message") if isinstance(self.content, dict) else None
 
     def error(self) -> OrdersError:
-        """Return the error of a request that has this answer, and should not."""
+        """Return the exception for an unexpected response."""
         return (RequestRefused if self.status == 400 else UnexpectedAnswer)(str(self))
 
     def __str__(self) -> str:
@@ -129,10 +129,10 @@ class Answer:
 
 
 class OrdersClient:
-    """The three operations of the orders service. Safe to use from several threads.
+    """A client of the three operations. Several threads may use it.
 
-    Each raises RequestRefused if a parameter is missing or invalid, GaveUp if every attempt failed, and
-    UnexpectedAnswer for what is not in the contract; all of them are OrdersErrors.
+    Each operation raises RequestRefused if a parameter is missing or invalid, GaveUp if every attempt failed, and
+    UnexpectedAnswer if the response is not in the contract. All of these are OrdersErrors.
     """
 
     def __init__(
@@ -143,12 +143,12 @@ class OrdersClient:
         retries: Retries = DEFAULT_RETRIES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare a client of the service at `url`.
+        """Create a client of the service at `url`.
 
-        An attempt fails when connecting, or the next part of the answer, takes more than `timeout_s` seconds. Between
-        attempts the client calls `sleep` with the seconds to wait.
+        An attempt fails if connecting, or the next part of the response, takes more than `timeout_s` seconds. Between
+        attempts, the client calls `sleep` with the seconds to wait.
         """
-        # Without retries of httpx itself, which are off by default: it would make them unseen, and only of connecting.
+        # httpx's own retries stay off, which is the default. This client must count every attempt itself.
         self._http = httpx.Client(base_url=url, timeout=timeout_s, headers={"User-Agent": "orders-client/0.1.0"})
         self._retries = retries
         self._sleep = sleep
@@ -164,10 +164,10 @@ class OrdersClient:
         self._http.close()
 
     def assign(self, order_id: str, executor_id: str, zone_id: str) -> Assigned:
-        """Register an order as assigned to an executor, whose active order is completed by that.
+        """Assign an order to an executor, which completes the executor's active order.
 
-        Raises OrderAlreadyExists if the order was known already. That is certain as long as no attempt may have
-        registered it unheard; after one that may have, *already exists* is a success, Assigned.EXISTS.
+        Raises OrderAlreadyExists if the order was known before. After an attempt without a response, nobody can know
+        that: then *already exists* is a success, Assigned.EXISTS.
         """
         parameters = {"order_id": order_id, "executor_id": executor_id, "zone_id": zone_id}
         answer = self._send("PUT", "/orders/assign", parameters)
@@ -180,7 +180,7 @@ class OrdersClient:
         raise answer.error()
 
     def acquire(self, executor_id: str) -> OrderProfile | None:
-        """Return the executor's active order, which is acquired by that, or None if there is none: poll again later."""
+        """Acquire the executor's active order and return it, or None if there is none: poll again later."""
         answer = self._send("GET", "/order/acquire", {"executor_id": executor_id})
         if (answer.status, answer.message) == (200, ACQUIRED):
             profile = answer.content["order_profile"]
@@ -200,7 +200,7 @@ class OrdersClient:
         raise answer.error()
 
     def _send(self, method: str, path: str, parameters: dict[str, str]) -> Answer:
-        """Send a request, and the same again after each attempt that failed; return the answer. Raises GaveUp."""
+        """Send a request, and repeat it after each failed attempt; return the response. Raises GaveUp."""
         request = self._http.build_request(method, path, params=parameters)
         name = f"{method} {request.url}"
         in_doubt = False
@@ -219,12 +219,12 @@ class OrdersClient:
                     return Answer(name, response.status_code, content_of(response), in_doubt)
                 failure, in_doubt = f"500 {content_of(response)!r}", True
             if attempt >= self._retries.attempts:
-                raise GaveUp(f"{name} failed {attempt} times, at last with {failure}") from cause
+                raise GaveUp(f"{name} failed {attempt} times, last with {failure}") from cause
             self._sleep(self._retries.pause_s(attempt))
 
 
 def content_of(response: httpx.Response) -> Any:
-    """Return what an answer says: its JSON, or its text if it is something else."""
+    """Return the JSON of a response, or its text if it is not JSON."""
     try:
         return response.json()
     except ValueError:

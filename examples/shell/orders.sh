@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A walk through the orders service with curl: an order's life, and an assign whose answer is lost.
+# Calls the orders service with curl: the life of an order, and an assign whose response is lost.
 #
-# ORDERS is the command `orders`, if it is not in PATH: ORDERS='.venv/bin/python -m orders' ./orders.sh
-# For a script of your own, copy start_orders, stop_orders and the traps. They need bash 4.4 or newer.
+# If `orders` is not in PATH, ORDERS is the command: ORDERS='.venv/bin/python -m orders' ./orders.sh
+# For your own script, copy start_orders, stop_orders and the traps. They need bash 4.4 or newer.
 set -euo pipefail
 
-# Starts a server with the test controls on a free port, its orders in memory. Sets orders_url.
+# Starts a server on a free port, with the test controls and with its orders in memory. Sets orders_url.
 start_orders() {
     local command line='' code=0
     read -r -a command <<< "${ORDERS:-orders}"
@@ -14,7 +14,7 @@ start_orders() {
     ) || code=$?
     orders_pid=$!
     if [[ $line != 'orders listening on '* ]]; then
-        # From read, more than 128 means that the time is over.
+        # `read` returns more than 128 after a timeout.
         if ((code > 128)); then
             echo 'The orders service was not ready after 30 seconds.' >&2
         else
@@ -25,7 +25,7 @@ start_orders() {
     orders_url=${line#orders listening on }
 }
 
-# Stops the server and waits for its end. Does nothing if none was started.
+# Stops the server and waits for its end. Does nothing if no server is running.
 stop_orders() {
     if [[ -n ${orders_pid:-} ]]; then
         kill "$orders_pid" 2> /dev/null || true
@@ -34,12 +34,12 @@ stop_orders() {
     fi
 }
 
-# call METHOD PATH [BODY]: sends a request, prints it and the answer, and sets answer. Fails as curl does.
+# call METHOD PATH [BODY]: sends a request, and prints it with its answer. Sets answer. Fails if curl fails.
 call() {
     local code=0
     echo "  $*"
     answer=$(
-        # A proxy that the environment names cannot reach this machine's own address.
+        # A proxy from the environment could not reach 127.0.0.1.
         curl --silent --noproxy '*' --max-time 10 --request "$1" ${3:+--data "$3"} \
             --write-out ' (%{http_code})' "$orders_url$2"
     ) || code=$?
@@ -50,7 +50,7 @@ call() {
     echo "    $answer"
 }
 
-# expect TEXT: ends the script unless the last answer has the text.
+# expect TEXT: ends the script if the last answer does not have the text.
 expect() {
     if [[ $answer != *"$1"* ]]; then
         echo "The answer should have been: $1" >&2
@@ -59,7 +59,7 @@ expect() {
 }
 
 trap stop_orders EXIT
-# Without it, a script that is interrupted would not wait for the server's end.
+# Without this trap, an interrupted script would not wait for the server's end.
 trap 'exit 1' HUP INT TERM
 start_orders
 echo "The orders service is at $orders_url."
@@ -78,11 +78,11 @@ expect '(201)'
 lost=0
 call PUT '/orders/assign?order_id=order-2&executor_id=executor-1&zone_id=zone-1' || lost=$?
 if ((lost != 52)); then
-    echo 'curl should have ended with exit code 52: nothing came back.' >&2
+    echo 'curl should have ended with exit code 52, because the answer is lost.' >&2
     exit 1
 fi
 
-echo 'So the same request is sent again, and finds the order registered, once:'
+echo 'The same request again: the order is already registered, once.'
 call PUT '/orders/assign?order_id=order-2&executor_id=executor-1&zone_id=zone-1'
 expect 'already exists'
 call GET '/_controls/orders?order_id=order-2'

@@ -55,10 +55,9 @@ async def running(
         cors = Cors(settings.cors_origins) if settings.cors_origins else None
         app = App(contract, orders, access_log, cors)
         if settings.controls:
-            from orders.controls.controls import Controls
+            from orders.controls.endpoints import add_controls
 
-            controls = Controls(contract, orders, cors)
-            controls.install(app)
+            controls = add_controls(app, contract, orders, cors)
         # Each worker accepts one connection at a time, so that all workers share a burst.
         at_once = BACKLOG if settings.workers == 1 else 1
         server = Server(app, listeners, idle_timeout_s=settings.idle_timeout, accept_at_once=at_once)

@@ -2,9 +2,8 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from threading import Lock
 
-from peewee import SQL, Check, Database, Field, Model, TextField
+from peewee import SQL, Check, Database, Field, Model, SchemaManager, TextField
 
 SCHEMA_VERSION = 1
 
@@ -73,8 +72,6 @@ AssignedOrder.add_index(
 COLUMNS: tuple[str, ...] = tuple(field.column_name for field in AssignedOrder._meta.sorted_fields)
 INDEXES: tuple[str, ...] = tuple(index._name for index in AssignedOrder._meta.indexes)
 
-_creating = Lock()
-
 
 def rfc3339(moment: datetime) -> str:
     """Return a time as the table has it: RFC 3339 in UTC, always with microseconds, so that texts sort like times."""
@@ -83,9 +80,7 @@ def rfc3339(moment: datetime) -> str:
 
 def create_tables(database: Database) -> None:
     """Create the table and its indexes in a database that has neither."""
-    # Peewee binds the model to one database for all threads while it creates a table.
-    with _creating, AssignedOrder.bind_ctx(database):
-        database.create_tables([AssignedOrder])
+    SchemaManager(AssignedOrder, database).create_all()
 
 
 def missing_parts(database: Database) -> list[str]:

@@ -19,25 +19,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
-from peewee import SQL, IntegerField, Model, PeeweeException, PostgresqlDatabase, fn
+from peewee import SQL, PeeweeException, PostgresqlDatabase, Select, fn
+from psycopg import errors
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from orders.storage.models import (
-    COLUMNS,
-    SCHEMA_VERSION,
-    AssignedOrder,
-    CannotOpenDatabase,
-    create_tables,
-    missing_parts,
-    rfc3339,
-)
-from orders.storage.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.storage.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase, create_tables, missing_parts, rfc3339
+from orders.storage.queries import Dialect, Queries, Rows, Statement, parameter
 from orders.storage.sets import ANSWER_TIMEOUT_S, Collision, DatabaseLost
 
 logger = logging.getLogger("orders")
@@ -50,28 +44,8 @@ START_TIMEOUT_S = 30
 # "ORDS": a process holds this advisory lock while it creates the tables.
 SCHEMA_LOCK = 0x4F524453
 
-# Errors that mean another transaction won, by SQLSTATE (PostgreSQL, appendix A).
-COLLISIONS = {
-    psycopg.errors.UniqueViolation.sqlstate,
-    psycopg.errors.SerializationFailure.sqlstate,
-    psycopg.errors.DeadlockDetected.sqlstate,
-    psycopg.errors.LockNotAvailable.sqlstate,
-}
-# The statement was prepared in another session, for example because a pooler changed the session.
-UNKNOWN_STATEMENT = psycopg.errors.InvalidSqlStatementName.sqlstate
-READ_ONLY = psycopg.errors.ReadOnlySqlTransaction.sqlstate
-
-# These options apply unless the URL or one of libpq's environment variables sets them. With them, a connection notices
-# within 20 s that its host has vanished, even while it waits for a commit.
-DEFAULTS = {
-    "connect_timeout": "3",
-    "fallback_application_name": "orders",
-    "keepalives_count": "3",
-    "keepalives_idle": "5",
-    "keepalives_interval": "5",
-    "tcp_user_timeout": "10000",
-}
-VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
+# Another transaction won.
+COLLISIONS = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 
 # A commit must wait for the disk (D13). It may wait for more, for example for a standby. The server gives up what no
 # caller waits for any more: a statement (a commit does not count as one), a wait for a lock, and the transaction of a
@@ -89,61 +63,70 @@ SET_UP_SESSION = f"""
 DIALECT = Dialect(
     database=PostgresqlDatabase(None, prefer_psycopg3=True),
     begin="BEGIN",
-    one_of=lambda column, name: column == fn.ANY(placeholder(name)),
+    in_list=lambda column, name: column == fn.ANY(parameter(name)),
     later_of=fn.GREATEST,
-    new_orders=(
-        fn.json_populate_recordset(SQL("NULL::assigned_order"), placeholder("rows", json.dumps)),
+    new_orders=Select(
+        [fn.json_populate_recordset(SQL("NULL::assigned_order"), parameter("rows", json.dumps))],
         [SQL(column) for column in COLUMNS],
     ),
 )
 
 
-UNREADABLE = (
-    "libpq cannot read the URL: an option in it is unknown, its port is not a number, or a character with a special"
-    " meaning, for example in a password, is not written as %XX"
-)
-
-
 def parse(url: str) -> str:
-    """Return libpq's connection string for a URL, with our defaults for the options that the URL leaves out.
-
-    Raises ValueError if libpq cannot read the URL.
-    """
+    """Return a URL with our defaults for the options that it leaves out. Raises ValueError if libpq cannot read it."""
     try:
         given = conninfo_to_dict(url)
+        # If a password contains an unescaped "@" or "/", libpq takes a part of it for the host, the port or the
+        # database, and would quote that part in its messages.
+        names, ports = f"{given.get('host')}{given.get('dbname')}", str(given.get("port", ""))
+        is_readable = "@" not in names and re.fullmatch(r"[\d,]*", ports)
     except psycopg.ProgrammingError:
-        # libpq's message quotes parts of the URL, which may be parts of the password.
-        raise ValueError(UNREADABLE) from None
-    # libpq takes a part of a password with a slash for the port, and would quote it in its message.
-    if "@" in str(given.get("dbname")) or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
-        raise ValueError(UNREADABLE)
-    defaults = dict(DEFAULTS)
+        is_readable = False
+    if not is_readable:
+        # The message quotes no part of the URL, which may be a part of the password.
+        raise ValueError(
+            "libpq cannot read the URL: an option in it is unknown, its port is not a number, or a character with a"
+            " special meaning, for example in a password, is not written as %XX"
+        )
+    options = {
+        # With these, a connection notices within 20 s that its host has vanished, even while it waits for a commit.
+        "connect_timeout": os.environ.get("PGCONNECT_TIMEOUT", "3"),
+        "keepalives_count": "3",
+        "keepalives_idle": "5",
+        "keepalives_interval": "5",
+        "tcp_user_timeout": "10000",
+        "fallback_application_name": "orders",
+        **given,
+        "client_encoding": "UTF8",
+    }
     hosts = [given.get("host"), given.get("hostaddr"), os.environ.get("PGHOST"), os.environ.get("PGHOSTADDR")]
     if any("," in str(host) for host in hosts):
         # Only one of several servers takes writes.
-        defaults["target_session_attrs"] = "read-write"
-    for name, variable in VARIABLES.items():
-        if variable in os.environ:
-            defaults.pop(name, None)
-    return make_conninfo("", **{**defaults, **given, "client_encoding": "UTF8"})
+        options.setdefault("target_session_attrs", os.environ.get("PGTARGETSESSIONATTRS", "read-write"))
+    return f"postgresql:///?{urlencode(options, quote_via=quote)}"
 
 
-def prepare(conninfo: str) -> None:
+def prepare(url: str) -> None:
     """Create the tables if there are none. Check that existing tables are ours and can be written to.
 
     Raises CannotOpenDatabase. It never changes tables that are not ours.
     """
-    database = ByConnectionString(conninfo, prefer_psycopg3=True)
+    database = PostgresqlDatabase(url, prefer_psycopg3=True)
     try:
         with closing(database):
-            _prepare(database)
+            database.execute_sql(f"SET statement_timeout = '{START_TIMEOUT_S}s'")
+            # Only one process at a time gets past this lock. It holds the lock until it disconnects.
+            database.execute_sql("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+            _refuse_unusable(database)
+            with database.atomic():
+                _create_schema(database)
     except (CannotOpenDatabase, PeeweeException, psycopg.Error) as error:
-        raise CannotOpenDatabase(f"cannot open database {_name(conninfo)}: {one_line(error)}") from error
+        raise CannotOpenDatabase(f"cannot open database {_name(url)}: {one_line(error)}") from error
 
 
-def open_sessions(conninfo: str, connections: int) -> tuple[list["Session"], "Session"]:
+def open_sessions(url: str, connections: int) -> tuple[list["Session"], "Session"]:
     """Return `connections` - 1 sessions that read, and one that writes. Each connects when it is first used."""
-    return [Session(conninfo) for _ in range(connections - 1)], Session(conninfo)
+    return [Session(url) for _ in range(connections - 1)], Session(url)
 
 
 class Session:
@@ -152,8 +135,8 @@ class Session:
     queries = Queries(DIALECT)
     waits = True
 
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._connection: psycopg.Connection[Any] | None = None
         self._is_committing = False
         self._trip_began = math.inf
@@ -166,18 +149,20 @@ class Session:
         try:
             yield
         except Exception as error:
-            sqlstate = getattr(error, "sqlstate", None)
+            is_read_only = isinstance(error, errors.ReadOnlySqlTransaction)
+            # The statement was prepared in another session, for example because a pooler changed the session.
+            is_unprepared = isinstance(error, errors.InvalidSqlStatementName)
             was_committing, self._is_committing = self._is_committing, False
             self._trip_began = time.monotonic()
             with suppress(psycopg.Error):
                 connection.rollback()
             is_cut = connection.info.transaction_status != TransactionStatus.IDLE
-            if is_cut or sqlstate in (READ_ONLY, UNKNOWN_STATEMENT):
+            if is_cut or is_read_only or is_unprepared:
                 logger.warning("lost the connection to the database: %s", one_line(error))
                 self.close()
-            if sqlstate == READ_ONLY or (is_cut and was_committing):
+            if is_read_only or (is_cut and was_committing):
                 raise DatabaseLost(one_line(error)) from error
-            if is_cut or sqlstate in (UNKNOWN_STATEMENT, *COLLISIONS):
+            if is_cut or is_unprepared or isinstance(error, COLLISIONS):
                 raise Collision(one_line(error)) from error
             raise
         finally:
@@ -216,9 +201,7 @@ class Session:
             try:
                 # Statements are prepared at their first use. In a pipeline, psycopg does not notice when it fails to
                 # prepare a statement that it knows.
-                self._connection = psycopg.connect(
-                    self._conninfo, autocommit=True, context=ADAPTERS, prepare_threshold=0
-                )
+                self._connection = psycopg.connect(self._url, autocommit=True, context=ADAPTERS, prepare_threshold=0)
                 self._trip_began = time.monotonic()
                 self._connection.execute(SET_UP_SESSION)
             except Exception as error:
@@ -240,31 +223,6 @@ ADAPTERS.register_loader("timestamptz", TimeLoader)
 ADAPTERS.register_loader("uuid", TextLoader)
 
 
-class ByConnectionString(PostgresqlDatabase):
-    """A Peewee database that connects by a connection string, which Peewee would take for a database name."""
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.database, autocommit=True)
-
-
-class SchemaVersion(Model):
-    """The version of the tables, in one row."""
-
-    version = IntegerField(primary_key=True)
-
-    class Meta:
-        table_name = "orders_schema_version"
-
-
-def _prepare(database: PostgresqlDatabase) -> None:
-    database.execute_sql("SELECT set_config('statement_timeout', %s, false)", (f"{START_TIMEOUT_S}s",))
-    # Only one process at a time gets past this lock. It holds the lock until it disconnects.
-    database.execute_sql("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
-    _refuse_unusable(database)
-    with database.atomic():
-        _create_schema(database)
-
-
 def _refuse_unusable(database: PostgresqlDatabase) -> None:
     """Raise CannotOpenDatabase if the database cannot keep orders as the contract demands."""
     settings = "current_setting('server_encoding'), current_setting('transaction_read_only'), current_setting('fsync')"
@@ -282,15 +240,14 @@ def _refuse_unusable(database: PostgresqlDatabase) -> None:
 def _create_schema(database: PostgresqlDatabase) -> None:
     """Create our tables if there are none. Raises CannotOpenDatabase if the existing tables are not usable as ours."""
     tables = database.get_tables()
-    with SchemaVersion.bind_ctx(database):
-        if SchemaVersion._meta.table_name not in tables:
-            if AssignedOrder._meta.table_name in tables:
-                raise CannotOpenDatabase("its table assigned_order belongs to another program")
-            create_tables(database)
-            SchemaVersion.create_table()
-            SchemaVersion.insert(version=SCHEMA_VERSION).execute()
-            return
-        versions = [row.version for row in SchemaVersion.select()]
+    if "orders_schema_version" not in tables:
+        if "assigned_order" in tables:
+            raise CannotOpenDatabase("its table assigned_order belongs to another program")
+        create_tables(database)
+        database.execute_sql("CREATE TABLE orders_schema_version (version INTEGER PRIMARY KEY)")
+        database.execute_sql("INSERT INTO orders_schema_version VALUES (%s)", (SCHEMA_VERSION,))
+        return
+    versions = [version for (version,) in database.execute_sql("SELECT version FROM orders_schema_version")]
     if versions != [SCHEMA_VERSION]:
         found = ", ".join(map(str, versions)) or "none"
         raise CannotOpenDatabase(f"it has schema version {found}, this release knows {SCHEMA_VERSION} alone")
@@ -308,9 +265,8 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _name(conninfo: str) -> str:
-    """Return the options of a connection string that name the database, without the secrets."""
-    said = conninfo_to_dict(conninfo)
-    return " ".join(
-        f"{name}={said[name]}" for name in ("host", "hostaddr", "port", "dbname", "user", "service") if name in said
-    )
+def _name(url: str) -> str:
+    """Return the options in a URL that name the database, without the secrets."""
+    options = conninfo_to_dict(url)
+    names = ("host", "hostaddr", "port", "dbname", "user", "service")
+    return " ".join(f"{name}={options[name]}" for name in names if name in options)

@@ -1,6 +1,6 @@
 """The service's queries, written in Peewee and compiled once.
 
-Each query is for a set of orders or executors. Their ids are bound as a list. Peewee needs about 20 times as long to
+Each query is for a set of orders or executors. Their ids are bound as a list. Peewee takes about 20 times as long to
 build a query as SQLite to run it, so each is compiled at start.
 """
 
@@ -16,17 +16,9 @@ Statement = tuple[str, list[Any]]
 Rows = list[tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class Placeholder:
-    """A value that is bound when a query runs: its name, and a function that converts it for the driver."""
-
-    name: str
-    encode: Callable[[Any], Any] = lambda value: value
-
-
-def placeholder(*arguments: Any) -> Value:
-    """Return a placeholder as a part of a Peewee query. The arguments are those of Placeholder."""
-    return Value(Placeholder(*arguments), converter=False)
+def parameter(name: str, encode: Callable[[Any], Any] = lambda value: value) -> Value:
+    """Return a part of a query whose value each call of the query gives. `encode` converts the value for the driver."""
+    return Value(lambda parameters: encode(parameters[name]), converter=False)
 
 
 @dataclass(frozen=True)
@@ -35,12 +27,12 @@ class Dialect:
 
     database: Database
     begin: str
-    # The condition that a column's value is in the list with this name.
-    one_of: Callable[[Field, str], Node]
+    # The condition that a column's value is in the list that is the parameter with this name.
+    in_list: Callable[[Field, str], Node]
     # The later of two times.
     later_of: Callable[[Node, Node], Node]
-    # The source that the new orders are selected from, and the columns to select.
-    new_orders: tuple[Node, list[Node]]
+    # The new orders, selected from the parameter `rows`.
+    new_orders: Select
 
 
 class Query:
@@ -53,9 +45,7 @@ class Query:
         """Return the SQL and its values, or None if a list is empty, because the query would find nothing."""
         if [] in parameters.values():
             return None
-        return self._sql, [
-            value.encode(parameters[value.name]) if isinstance(value, Placeholder) else value for value in self._values
-        ]
+        return self._sql, [value(parameters) if callable(value) else value for value in self._values]
 
 
 class Queries:
@@ -65,39 +55,31 @@ class Queries:
         def compiled(query: Node) -> Query:
             return Query(dialect.database, query)
 
-        source, columns = dialect.new_orders
-        is_one_of_orders = dialect.one_of(AssignedOrder.order_id, "order_ids")
-        is_of_executors = dialect.one_of(AssignedOrder.executor_id, "executor_ids")
+        in_order_ids = dialect.in_list(AssignedOrder.order_id, "order_ids")
+        in_executor_ids = dialect.in_list(AssignedOrder.executor_id, "executor_ids")
         self._compiled = compiled
         self.begin: Statement = (dialect.begin, [])
         self.commit: Statement = ("COMMIT", [])
-        self.active_orders = compiled(AssignedOrder.select().where(is_of_executors).where(ACTIVE))
-        self.known_orders = compiled(AssignedOrder.select(AssignedOrder.order_id).where(is_one_of_orders))
+        self.active_orders = compiled(AssignedOrder.select().where(in_executor_ids).where(ACTIVE))
+        self.known_orders = compiled(AssignedOrder.select(AssignedOrder.order_id).where(in_order_ids))
         self.cancel_orders = compiled(
-            AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.CANCELLED.value})
-            .where(is_one_of_orders)
+            AssignedOrder.update(execution_status=ExecutionStatus.CANCELLED.value)
+            .where(in_order_ids)
             .where(ACTIVE)
             .returning(AssignedOrder.order_id)
         )
         # If the clock was set back, an order must still not be acquired before it was assigned.
-        acquire_time = dialect.later_of(placeholder("now"), AssignedOrder.assign_time)
+        acquire_time = dialect.later_of(parameter("now"), AssignedOrder.assign_time)
         self.acquire_orders = compiled(
             AssignedOrder.update(execution_status=ExecutionStatus.ACQUIRED.value, acquire_time=acquire_time)
-            .where(is_one_of_orders)
+            .where(in_order_ids)
             .where(AssignedOrder.execution_status == ExecutionStatus.ASSIGNED.value)
             .returning(AssignedOrder)
         )
         self.complete_orders = compiled(
-            AssignedOrder.update({AssignedOrder.execution_status: ExecutionStatus.COMPLETED.value})
-            .where(is_of_executors)
-            .where(ACTIVE)
+            AssignedOrder.update(execution_status=ExecutionStatus.COMPLETED.value).where(in_executor_ids).where(ACTIVE)
         )
-        self.insert_orders = compiled(
-            AssignedOrder.insert_from(
-                Select([source], columns),
-                fields=[getattr(AssignedOrder, column) for column in COLUMNS],
-            )
-        )
+        self.insert_orders = compiled(AssignedOrder.insert_from(dialect.new_orders, fields=COLUMNS))
         self.delete_orders = compiled(AssignedOrder.delete())
 
     def newest_orders(self, filters: Mapping[str, str], limit: int) -> Statement | None:

@@ -51,7 +51,7 @@ class Call:
     zone_id: str = ""
     statement: Statement | None = None
     reply: "asyncio.Future[Any]" = field(init=False)
-    cause: Exception | None = None
+    last_collision: Exception | None = None
 
     def keys(self) -> set[tuple[str, str]]:
         """Return the order and the executor that no other call of the set may name. A poll has neither."""
@@ -59,12 +59,14 @@ class Call:
             return set()
         return {("order", self.order_id), ("executor", self.executor_id)} - {("order", ""), ("executor", "")}
 
-    def expire(self) -> None:
-        """Fail with TimeoutError, unless there is a reply already."""
-        if not self.reply.done():
-            error = TimeoutError(f"the database has not answered within {ANSWER_TIMEOUT_S} s")
-            error.__cause__ = self.cause
-            self.reply.set_exception(error)
+    def answer(self, outcome: Any) -> None:
+        """Give the caller a result, or an error to raise, unless there is a reply already."""
+        if self.reply.done():
+            return
+        if isinstance(outcome, Exception):
+            self.reply.set_exception(outcome)
+        else:
+            self.reply.set_result(outcome)
 
 
 class Session(Protocol):
@@ -90,7 +92,7 @@ class Session(Protocol):
 Work = Callable[[Session, list[Call]], list[Any]]
 
 
-class Sets:
+class CallQueue:
     """A queue of calls that go to a database in sets."""
 
     def __init__(self, work: Work, *sessions: Session) -> None:
@@ -134,7 +136,9 @@ class Sets:
             self._sessions[0].close()
 
     def _expire(self, call: Call) -> None:
-        call.expire()
+        error = TimeoutError(f"the database has not answered within {ANSWER_TIMEOUT_S} s")
+        error.__cause__ = call.last_collision
+        call.answer(error)
         for session in self._sessions:
             session.give_up()
 
@@ -145,7 +149,7 @@ class Sets:
         else:
             waiting = deque(gathered)
             while waiting:
-                self._run(self._sessions[0], next_set(waiting), waiting)
+                self._run(self._sessions[0], next_set(waiting), retries=deque())
 
     def _serve(self, session: Session) -> None:
         """Run set after set on this thread, until the queue is closed and empty."""
@@ -154,54 +158,48 @@ class Sets:
         with suppress(Exception), session.turn():
             pass
         waiting: deque[Call] = deque()
-        held: deque[Call] = deque()
+        retries: deque[Call] = deque()
         is_closing = False
-        while waiting or held or not is_closing:
+        while waiting or retries or not is_closing:
             with suppress(Empty):
                 while not is_closing:
-                    arrived = self._arrived.get(block=not (waiting or held))
+                    arrived = self._arrived.get(block=not (waiting or retries))
                     is_closing = arrived is None
                     waiting.extend(arrived or ())
             if waiting:
-                self._run(session, next_set(waiting), held)
-            if held:
-                # One at a time, so that other calls wait for at most one call that waits for a lock.
-                self._run(session, [held.popleft()], held)
+                self._run(session, next_set(waiting), retries)
+            if retries:
+                # Only one, so that other calls wait for at most one call that waits for a lock.
+                self._run(session, [retries.popleft()], retries)
         session.close()
 
-    def _run(self, session: Session, calls: list[Call], held: deque[Call]) -> None:
-        """Run calls as one set and answer them. Add a single call that collides to `held`, to be tried again."""
+    def _run(self, session: Session, calls: list[Call], retries: deque[Call]) -> None:
+        """Run calls as one set and answer them. Add a call that collides by itself to `retries`."""
         failure: Exception | None = None
         try:
             with session.turn():
                 calls = [call for call in calls if not call.reply.done()]
-                results = self._work(session, calls) if calls else []
+                outcomes = self._work(session, calls) if calls else []
         except Exception as error:
             failure = error
-        if failure is None:
-            self._answer(calls, results)
-        elif len(calls) > 1 and not isinstance(failure, DatabaseLost):
+            outcomes = [error] * len(calls)
+        if failure is not None and len(calls) > 1 and not isinstance(failure, DatabaseLost):
             half = len(calls) // 2
-            self._run(session, calls[:half], held)
-            self._run(session, calls[half:], held)
+            self._run(session, calls[:half], retries)
+            self._run(session, calls[half:], retries)
         elif isinstance(failure, Collision) and self._threads:
-            calls[0].cause = failure
-            held.extend(calls)
+            calls[0].last_collision = failure
+            retries.extend(calls)
             time.sleep(random.uniform(0, RETRY_PAUSE_S))
         else:
-            self._answer(calls, [failure] * len(calls))
+            self._answer(calls, outcomes)
 
     def _answer(self, calls: list[Call], outcomes: list[Any]) -> None:
-        """Give each call its outcome: a result, or an error to raise."""
+        """Give each call its outcome, on the event loop's thread."""
 
         def answer() -> None:
             for call, outcome in zip(calls, outcomes, strict=True):
-                if call.reply.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    call.reply.set_exception(outcome)
-                else:
-                    call.reply.set_result(outcome)
+                call.answer(outcome)
 
         if not self._threads:
             answer()
@@ -216,7 +214,8 @@ def next_set(waiting: deque[Call]) -> list[Call]:
     taken: list[Call] = []
     left: list[Call] = []
     keys: set[tuple[str, str]] = set()
-    for call in [waiting.popleft() for _ in range(min(len(waiting), MAX_SET))]:
+    for _ in range(min(len(waiting), MAX_SET)):
+        call = waiting.popleft()
         if keys.isdisjoint(call.keys()):
             taken.append(call)
             keys |= call.keys()

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from peewee import SQL, PeeweeException, Select, SqliteDatabase, fn
 
 from orders.storage.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase, create_tables, missing_parts
-from orders.storage.queries import Dialect, Queries, Rows, Statement, placeholder
+from orders.storage.queries import Dialect, Queries, Rows, Statement, parameter
 from orders.storage.sets import ANSWER_TIMEOUT_S, Collision
 
 # "ORDS" in the header of the file (PRAGMA application_id) marks a database as ours.
@@ -31,25 +31,35 @@ MEMORY = ":memory:"
 DIALECT = Dialect(
     database=SqliteDatabase(None),
     begin="BEGIN IMMEDIATE",
-    one_of=lambda column, name: column.in_(Select([fn.json_each(placeholder(name, json.dumps))], [SQL("value")])),
+    in_list=lambda column, name: column.in_(Select([fn.json_each(parameter(name, json.dumps))], [SQL("value")])),
     later_of=fn.MAX,
-    new_orders=(
-        fn.json_each(placeholder("rows", json.dumps)),
+    new_orders=Select(
+        [fn.json_each(parameter("rows", json.dumps))],
         [SQL(f"json_extract(value, '$.{column}')") for column in COLUMNS],
     ),
 )
 
 
-def open_sessions(path: str) -> tuple[list["Session"], "Session"]:
-    """Return the session that reads, in a list, and the one that writes. Call `prepare` on a file first.
+def parse(url: str) -> str:
+    """Return the path in a URL, or `:memory:`. Raises ValueError, with a message for the user, if there is none."""
+    path = url.removeprefix("sqlite://")
+    if not path.startswith("/") or path in ("/", "//") or "\0" in path:
+        raise ValueError(f"{url!r} names no file; write sqlite:///relative.db or sqlite:////absolute.db")
+    if "?" in path:
+        raise ValueError(f"{url!r} has options, which an SQLite URL does not take")
+    return path[1:]
 
-    Raises CannotOpenDatabase.
+
+def open_sessions(path: str, connections: int) -> tuple[list["Session"], "Session"]:
+    """Return the session that reads, in a list, and the one that writes, whatever the number of `connections`.
+
+    Call `prepare` on a file first. Raises CannotOpenDatabase.
     """
     try:
         database = connect(path)
         reader = Session(database)
         if path == MEMORY:
-            create_schema(database)
+            _create_schema(database)
             return [reader], Session(database)
         # The wait for other programs is short. During it, no other process can write, and calls that expire would
         # still run afterwards.
@@ -163,14 +173,14 @@ def prepare(path: str) -> None:
             # WAL mode comes last: the mark that the file is ours must be in the file itself from the start.
             database = connect(path)
             with closing(database):
-                create_schema(database)
+                _create_schema(database)
                 if (mode := database.pragma("journal_mode", "wal")) != "wal":
                     raise CannotOpenDatabase(f"its journal mode is {mode} and cannot be made wal")
     except (CannotOpenDatabase, PeeweeException, sqlite3.Error, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
 
 
-def create_schema(database: SqliteDatabase) -> None:
+def _create_schema(database: SqliteDatabase) -> None:
     """Create the table in an empty database. Raises CannotOpenDatabase if the database is not ours or lacks a part."""
     with database.atomic():
         if _is_empty(database.connection()):

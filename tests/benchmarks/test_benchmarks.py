@@ -1,6 +1,6 @@
-"""The benchmarks themselves: that a run goes to its end, that it notices what is wrong, and what it makes of figures.
+"""The benchmarks: a run completes, notices wrong servers and failed requests, and reports figures and goals.
 
-No test asserts how fast anything is.
+No test asserts a speed.
 """
 
 import json
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def programs() -> None:
-    """The programs that do not come from PyPI."""
+    """The required programs that do not come from PyPI."""
     require_program("wrk")
     require_program("nginx")
 
@@ -45,17 +45,17 @@ def benchmarks(*arguments: str) -> list[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("programs")
 def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> None:
-    """A quick run ends well; its JSON has positive figures for every server and phase; charts and tables are there.
+    """A quick run writes JSON with positive figures for every server and phase, charts, and tables.
 
-    Where Go is missing, the peer in Go is left out; CI has it.
+    If Go is missing, the run leaves the peer in Go out. CI has Go.
     """
     readme = tmp_path / "README.md"
     steps = tmp_path / "steps.md"
     for page in (readme, steps):
         page.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
-    written = [f"--json={tmp_path / 'results.json'}", f"--charts={tmp_path / 'charts'}", f"--readme={readme}"]
-    written.append(f"--steps={steps}")
-    ended = subprocess.run(benchmarks("--quick", *written), cwd=ROOT, capture_output=True, text=True)
+    outputs = [f"--json={tmp_path / 'results.json'}", f"--charts={tmp_path / 'charts'}", f"--readme={readme}"]
+    outputs.append(f"--steps={steps}")
+    ended = subprocess.run(benchmarks("--quick", *outputs), cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     left_out = results["left_out"]
@@ -75,8 +75,8 @@ def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> Non
     assert "acquires/s" in steps.read_text() and "old" not in steps.read_text()
 
 
-def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
-    """Where wrk is missing, the run ends at once, with 1 and a line that tells how to get it."""
+def test_a_run_without_wrk_fails_with_one_line(tmp_path: Path) -> None:
+    """If wrk is missing, the run exits with 1 and one line that says how to install it."""
     ended = subprocess.run(
         benchmarks("--quick"), cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
     )
@@ -85,8 +85,8 @@ def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_without_go_a_run_leaves_its_peer_out(tmp_path: Path) -> None:
-    """Where Go is missing, or the library, a line tells how to get them; the run does without, and ends well."""
+def test_a_run_without_go_leaves_the_peer_in_go_out(tmp_path: Path) -> None:
+    """If Go or its library is missing, the run completes without the peer in Go, and says how to install them."""
     wrk = Path(require_program("wrk"))
     (tmp_path / "wrk").symlink_to(wrk)
     go = tmp_path / "go"
@@ -104,10 +104,10 @@ def test_without_go_a_run_leaves_its_peer_out(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(signal_number: signal.Signals) -> None:
-    """After Ctrl-C or SIGTERM in the middle of a phase, no process and no file of the run is left."""
+    """After Ctrl-C or SIGTERM during a phase, no process and no file of the run is left."""
     run = start(benchmarks("--quick", "--seconds", "30", "--only", "orders-sqlite-2"), cwd=ROOT)
     assert run.stdout
-    assert any("round 1 of 1" in line for line in run.stdout), "there is no round"
+    assert any("round 1 of 1" in line for line in run.stdout), "the run ended before its first round"
     children = psutil.Process(run.pid).children(recursive=True)
     (directory,) = {Path(child.cmdline()[-1].removeprefix("--database=sqlite:///")).parent for child in children[:1]}
     assert len(children) >= 3 and directory.is_dir()
@@ -119,8 +119,8 @@ def test_an_interrupted_run_leaves_nothing_behind(signal_number: signal.Signals)
     assert not directory.exists()
 
 
-def test_a_server_that_answers_wrongly_is_not_measured(tmp_path: Path) -> None:
-    """What answers 200 and nothing, fast as it is, does not pass for the API."""
+def test_a_server_with_wrong_responses_is_not_measured(tmp_path: Path) -> None:
+    """A server that answers 200 with an empty body does not pass the check for the API."""
     with ExitStack() as stack:
         server = make_server("tornado", tmp_path, stack)
         stack.enter_context(stopping(server))
@@ -132,30 +132,30 @@ def test_a_server_that_answers_wrongly_is_not_measured(tmp_path: Path) -> None:
 
 
 class Failing(BaseHTTPRequestHandler):
-    """Answers 500."""
+    """Answers 500 to every request."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer a GET."""
+        """Answer 500."""
         self.send_response(500)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Does not mind clients that are suddenly gone."""
+    """An HTTP server that ignores clients that disconnect."""
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing."""
+        """Ignore the error."""
 
 
 @pytest.fixture
 def failing_server() -> Iterator[int]:
-    """The port of a server that answers 500."""
+    """The port of a server that answers 500 to every request."""
     with QuietServer(("127.0.0.1", 0), Failing) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -166,26 +166,26 @@ def failing_server() -> Iterator[int]:
 
 @pytest.mark.usefixtures("programs")
 def test_failed_requests_are_counted(failing_server: int) -> None:
-    """An answer that is not 2xx is an error."""
+    """A response other than 2xx counts as an error."""
     load = run_wrk(failing_server, "acquire", seconds=1, executors=10, prefix="test-")
     assert load.errors == load.requests > 0
 
 
 def test_the_output_of_wrk_is_parsed() -> None:
-    """What the script prints last is the result."""
+    """The last line of wrk's output is the result."""
     line = '{"requests": 10, "seconds": 2.5, "p50_ms": 1.0, "p99_ms": 2.0, "p999_ms": 3.0, "errors": 0}'
     assert parse(f"Running 2s test\n  1 threads\n{line}\n", 0.5) == Load(10, 2.5, 1.0, 2.0, 3.0, 0, 0.5)
 
 
 @pytest.mark.parametrize("output", ["", "Running 2s test", "{}", '{"requests": 1}'])
 def test_output_without_a_result_is_an_error(output: str) -> None:
-    """A run of wrk that did not come to its end is not taken for one that did."""
+    """If wrk printed no complete result, parsing its output fails."""
     with pytest.raises(WrkFailed, match="printed no result"):
         parse(output, 0.0)
 
 
-def test_filled_databases_are_as_the_service_leaves_them(tmp_path: Path) -> None:
-    """Filling keeps the table's constraints; each phase has its executors, each with one acquired order."""
+def test_a_filled_database_has_an_acquired_order_for_each_executor(tmp_path: Path) -> None:
+    """Filling keeps the table's constraints, and gives each phase its executors, each with one acquired order."""
     path = tmp_path / "orders.db"
     prepare(DatabaseURL.parse(f"sqlite:///{path}"))
     SqliteFile(path).fill(10_000)
@@ -201,7 +201,7 @@ def test_filled_databases_are_as_the_service_leaves_them(tmp_path: Path) -> None
 
 
 def series(title: str, throughputs: Sequence[float]) -> Series:
-    """Return a series with these throughputs, and CPU times to match, in each phase."""
+    """Return a series with these throughputs, and matching CPU times, in each phase."""
     measurements = [Measurement(figure, 1e6 / figure, 1.0, 2.0, 3.0, 0, 0.1) for figure in throughputs]
     return Series(title, {phase: measurements for phase in PHASES}, [0.2, 0.3, 0.4], [2**20] * 3)
 
@@ -216,12 +216,12 @@ def results_of(**servers: Series) -> Results:
 
 
 def test_a_ratio_is_the_median_of_the_rounds() -> None:
-    """A round in which the machine was slow for both sides does not change their ratio."""
+    """A round in which the machine was slow for both servers does not change their ratio."""
     assert ratio(series("a", [100, 10, 400]), series("b", [50, 5, 100]), "mix", "throughput") == 2.0
 
 
 def test_goals_are_met_or_missed_or_not_judged() -> None:
-    """A verdict compares what was measured with the limit, if the machine allows that."""
+    """A goal is met, missed, or, on a machine with too few cores, not judged."""
     ours, flask, two = series("Orders", [300] * 3), series("Flask", [100] * 3), series("Two", [600] * 3)
     judged = goals(results_of(orders_sqlite=ours, flask=flask, orders_sqlite_2=two))
     assert Goal("mix: throughput ÷ Flask", "≥ 2", 3.0, "met") in judged
@@ -231,7 +231,7 @@ def test_goals_are_met_or_missed_or_not_judged() -> None:
 
 
 def test_the_peer_in_go_sets_goals() -> None:
-    """On PostgreSQL, no percentile may be above the peer's; two workers on either database have to answer more."""
+    """The peer in Go sets a goal for p99 on PostgreSQL, and for the throughput of two workers on both databases."""
     ours, two, go = series("Orders", [300] * 3), series("Two", [600] * 3), series("Go", [400] * 3)
     results = results_of(orders_postgresql=ours, orders_postgresql_2=two, orders_sqlite_2=two, go=go)
     judged = goals(results)
@@ -242,7 +242,7 @@ def test_the_peer_in_go_sets_goals() -> None:
 
 
 def test_failed_requests_are_reported() -> None:
-    """Errors are in the tables and in the JSON, so that nobody takes failing fast for being fast."""
+    """The tables and the JSON say how many requests failed, because failing may be fast."""
     failing = series("Orders", [300] * 3)
     failing.phases["mix"] = [Measurement(300, 1, 1, 1, 1, 7, 0.1)]
     results = results_of(orders_sqlite=failing)
@@ -251,7 +251,7 @@ def test_failed_requests_are_reported() -> None:
 
 
 def test_tables_are_markdown() -> None:
-    """A table has its columns aligned."""
+    """A table is Markdown with aligned columns."""
     assert table(["", "figure"], [["long name", "1"]]).split("\n") == [
         "|           | figure |",
         "|-----------|-------:|",
@@ -259,10 +259,10 @@ def test_tables_are_markdown() -> None:
     ]
 
 
-def test_a_page_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> None:
-    """Nothing is written where the marks are missing."""
+def test_a_page_without_marks_is_not_changed(tmp_path: Path) -> None:
+    """If a page has no marks for the tables, writing them fails and does not change the page."""
     page = tmp_path / "README.md"
     page.write_text("no marks")
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="no marks"):
         write_tables(page, "tables")
     assert page.read_text() == "no marks"

@@ -1,4 +1,4 @@
-"""The peer in Go keeps the contract, so that what is compared with it does the same."""
+"""The peer in Go keeps the contract, so the comparison with it is fair."""
 
 import subprocess
 from contextlib import ExitStack
@@ -10,12 +10,12 @@ import pytest
 from benchmarks.measure import stopping
 from benchmarks.servers import GO_PGX, make_server
 from harness.programs import GOLANG, require_program
-from tests.contract_suite.suite import run_suite
+from tests.contract_suite.runner import run_suite
 
 
 @pytest.mark.timeout(420)
 def test_the_peer_keeps_every_must(tmp_path: Path) -> None:
-    """The contract suite finds nothing that the peer has to do and does not."""
+    """The peer in Go passes every MUST clause of the contract suite."""
     require_program(GOLANG)
     with ExitStack() as stack:
         # PostgreSQL may run as another user, who cannot enter pytest's directories.
@@ -30,6 +30,6 @@ def test_the_peer_keeps_every_must(tmp_path: Path) -> None:
 
 
 def test_the_peer_is_formatted() -> None:
-    """gofmt, which comes with Go, has nothing to change."""
+    """The code of the peer in Go is formatted with gofmt."""
     gofmt = Path(require_program(GOLANG)).with_name("gofmt")
     assert subprocess.run([gofmt, "-d", GO_PGX], capture_output=True, text=True, check=True).stdout == ""

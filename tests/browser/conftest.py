@@ -1,4 +1,4 @@
-"""Fixtures: a browser without internet, and a page of it that keeps account of what it asks for and complains of."""
+"""Fixtures: a browser without internet access, and a tab that records its requests and errors."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,51 +11,51 @@ from harness.server import ServerProcess
 
 TIMEOUT_MS = 30_000
 ARGUMENTS = [
-    # No name and no address but the servers' own is found, so whatever a page needs from elsewhere is missed.
+    # Chromium reaches 127.0.0.1 only, so a page that needs another host fails.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     "--no-proxy-server",
 ]
 
 
 class Tab:
-    """A page of the browser, the URLs that it asked for (`requested`), and its errors as far as known (`noted`)."""
+    """A page of the browser, the URLs that it has requested, and the errors that it has reported so far."""
 
     def __init__(self, page: Page) -> None:
-        """Keep account of `page` from now on."""
+        """Start to record the requests and errors of `page`."""
         self.page = page
         self.requested: list[str] = []
-        self.noted: list[str] = []
+        self.reported: list[str] = []
         page.set_default_timeout(TIMEOUT_MS)
-        # The context's requests are the page's and those of its workers.
+        # The context sees the requests of the page and of its workers.
         page.context.on("request", lambda request: self.requested.append(request.url))
-        page.on("console", self._note_message)
-        page.on("pageerror", self._note_error)
+        page.on("console", self._record_message)
+        page.on("pageerror", self._record_error)
 
-    def _note_message(self, message: ConsoleMessage) -> None:
+    def _record_message(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.noted.append(f"console: {message.text} ({message.location['url']})")
+            self.reported.append(f"console: {message.text} ({message.location['url']})")
 
-    def _note_error(self, error: Error) -> None:
-        self.noted.append(f"page: {error.stack or error.message}")
+    def _record_error(self, error: Error) -> None:
+        self.reported.append(f"page: {error.stack or error.message}")
 
     def errors(self) -> list[str]:
-        """Return the errors so far, of the console and of the page's scripts."""
-        # What the browser has reported before this answer is noted after it.
+        """Return all errors so far, from the console and from the page's scripts."""
+        # The browser reports events in order: after this call, all earlier errors are recorded.
         self.page.evaluate("0")
-        return list(self.noted)
+        return list(self.reported)
 
     def requested_elsewhere(self, url: str) -> list[str]:
-        """Return what was asked for that is not of the server at `url`."""
+        """Return the requested URLs that do not belong to the server at `url`."""
         return [requested for requested in self.requested if not requested.startswith(f"{url}/")]
 
 
-# Not for the session: while Playwright runs, no test on this thread can run an event loop of its own.
+# The scope is not "session": while Playwright runs, no other test on this thread can run an event loop.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium, which reaches nothing but 127.0.0.1."""
+    """Chromium, which reaches 127.0.0.1 only."""
     program = require_program("chromium")
     with sync_playwright() as playwright:
-        # Chromium's sandbox does not start for root, and all that runs here is the project's own.
+        # Chromium's sandbox does not start for root, and the browser opens only the project's own pages.
         browser = playwright.chromium.launch(
             executable_path=program, args=ARGUMENTS, chromium_sandbox=False, timeout=TIMEOUT_MS
         )
@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
-    """A page that shares nothing with those of other tests."""
+    """A new tab, which shares nothing with the tabs of other tests."""
     context = browser.new_context()
     yield Tab(context.new_page())
     context.close()
@@ -73,12 +73,12 @@ def tab(browser: Browser) -> Iterator[Tab]:
 
 @pytest.fixture
 def options() -> Sequence[str]:
-    """The options of the test's server: none, unless the test is parametrized with some."""
+    """The options of the test's server. A test may be parametrized with others."""
     return ()
 
 
 @pytest.fixture
-def service(options: Sequence[str], database: Path) -> Iterator[ServerProcess]:
-    """A server of the test's own."""
-    with ServerProcess(*options, database=database) as service:
-        yield service
+def server(options: Sequence[str], database: Path) -> Iterator[ServerProcess]:
+    """The test's own server."""
+    with ServerProcess(*options, database=database) as server:
+        yield server

@@ -1,4 +1,4 @@
-"""A client that is a web page of another origin, as the browser lets it call the service."""
+"""Web pages of other origins as clients of the server, in a real browser."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,8 +64,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of a call in the page: what it can read of the answer, or the name of the error."""
+class Outcome:
+    """The result of a call from the page: what the page can read of the response, or the name of the error."""
 
     sent: str
     status: int | None
@@ -75,10 +75,10 @@ class Answer:
 
 
 class ClientPage:
-    """The page, open in the browser, with the service that it calls."""
+    """The page in a browser tab, with the server that it calls."""
 
     def __init__(self, tab: Tab, origin: str, url: str) -> None:
-        """Open the page of `origin`; it calls the server at `url`."""
+        """Open the page of `origin`, which calls the server at `url`."""
         self.tab = tab
         self.origin = origin
         self._url = url
@@ -91,16 +91,16 @@ class ClientPage:
         headers: Mapping[str, str] | None = None,
         mode: str = "cors",
         body: str | None = None,
-    ) -> Answer:
+    ) -> Outcome:
         """Call the server with `fetch`."""
         options = {"method": method, "headers": dict(headers or {}), "mode": mode, "body": body}
-        outcome = self.tab.page.evaluate(
+        result = self.tab.page.evaluate(
             "([url, options, timeout]) => call(url, options, timeout)", [f"{self._url}{path}", options, TIMEOUT_MS]
         )
-        return Answer(sent=f"{method} {path} {options}", **outcome)
+        return Outcome(sent=f"{method} {path} {options}", **result)
 
     def submit_form(self, path: str) -> int:
-        """Go to a path of the server with a form, as a page can without any script's leave; return the status."""
+        """Send a form to a path of the server, which CORS does not prevent; return the status."""
         with self.tab.page.expect_navigation() as navigation:
             self.tab.page.evaluate(
                 "url => { document.forms[0].action = url; document.forms[0].submit(); }", f"{self._url}{path}"
@@ -108,15 +108,15 @@ class ClientPage:
         return navigation.value.status
 
     def expect_refused(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> None:
-        """Call the server; fail if the page can read anything, or if it was not CORS that prevented it."""
+        """Call the server, and check that CORS keeps the page from reading the response."""
         with self.tab.page.expect_console_message(lambda message: "blocked by CORS policy" in message.text):
-            answer = self.call(method, path, headers)
-            assert answer.error == "TypeError", answer
+            outcome = self.call(method, path, headers)
+            assert outcome.error == "TypeError", outcome
 
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
-    """The origin of a web server with the page."""
+    """The origin of a web server that serves the page."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -127,110 +127,110 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture
 def options(request: pytest.FixtureRequest, origin: str) -> Sequence[str]:
-    """The options that the test is parametrized with; ORIGIN in them stands for the page's."""
+    """The options from the test's parameters. ORIGIN stands for the page's origin."""
     return [option.replace("ORIGIN", origin) for option in request.param.split()]
 
 
 @pytest.fixture
-def page(tab: Tab, origin: str, service: ServerProcess) -> ClientPage:
-    """The page, open."""
-    return ClientPage(tab, origin, service.url)
+def page(tab: Tab, origin: str, server: ServerProcess) -> ClientPage:
+    """The page, open in a tab."""
+    return ClientPage(tab, origin, server.url)
 
 
-def parametrized(*options: str) -> pytest.MarkDecorator:
-    """Run a test on a server with each of `options`."""
+def with_options(*options: str) -> pytest.MarkDecorator:
+    """Run a test once for each of `options`, on a server with these options."""
     return pytest.mark.parametrize("options", options, indirect=True, ids=lambda given: given or "none")
 
 
 OTHER = "--cors-origin http://127.0.0.1:1 --cors-origin http://localhost:3000"
 
 
-@parametrized("--cors-origin ORIGIN", "--cors-origin *", f"{OTHER} --cors-origin ORIGIN")
+@with_options("--cors-origin ORIGIN", "--cors-origin *", f"{OTHER} --cors-origin ORIGIN")
 def test_an_allowed_page_calls_the_operations(page: ClientPage, client: Client) -> None:
-    """A page of an allowed origin calls the operations, with headers of its own too, and reads the answers."""
+    """A page of an allowed origin calls the operations, also with its own headers, and reads the responses."""
     for method, path, headers, status, text in [
         ("GET", ACQUIRE, {}, 200, NO_ORDERS),
         ("PUT", ASSIGN, {}, 200, CREATED),
         ("PUT", ASSIGN, {}, 400, ALREADY_EXISTS),
-        # Without the controls the preference has no effect, and nor has asking for it.
+        # Without the controls, `Prefer` has no effect.
         ("GET", ACQUIRE, FAIL, 200, ACQUIRED),
         ("POST", CANCEL, {}, 200, CANCELED),
         ("POST", CANCEL, FAIL, 200, not_active("order-1")),
     ]:
-        answer = page.call(method, path, headers)
-        assert (answer.status, answer.message, answer.applied) == (status, text, None), answer
+        outcome = page.call(method, path, headers)
+        assert (outcome.status, outcome.message, outcome.applied) == (status, text, None), outcome
     acquired = client.acquire("executor-1")
     assert message(acquired) == NO_ORDERS, acquired.text
-    assert len(page.tab.errors()) == 1, f"more than that of the 400: {page.tab.errors()}"
+    assert len(page.tab.errors()) == 1, f"not only the error for the 400: {page.tab.errors()}"
 
 
-@parametrized("--controls --cors-origin ORIGIN", "--controls --cors-origin * --cors-origin ORIGIN")
+@with_options("--controls --cors-origin ORIGIN", "--controls --cors-origin * --cors-origin ORIGIN")
 def test_an_allowed_page_uses_the_controls(page: ClientPage, client: Client) -> None:
-    """A page of an allowed origin asks for faults in its requests and in the queue, and resets."""
+    """A page of an allowed origin requests faults by `Prefer` and in the queue, and resets the server."""
     for method, path in [("PUT", ASSIGN), ("GET", ACQUIRE), ("POST", CANCEL)]:
-        answer = page.call(method, path, FAIL)
-        assert (answer.status, answer.message, answer.applied) == (500, "Unknown error", "code=500"), answer
-    answer = page.call("PUT", ASSIGN, {"Prefer": "drop"})
-    assert answer.error == "TypeError", answer
-    answer = page.call("PUT", ASSIGN, {"Prefer": "wait=0.01"})
-    assert (answer.status, answer.message, answer.applied) == (200, CREATED, "wait=0.01"), answer
+        outcome = page.call(method, path, FAIL)
+        assert (outcome.status, outcome.message, outcome.applied) == (500, "Unknown error", "code=500"), outcome
+    outcome = page.call("PUT", ASSIGN, {"Prefer": "drop"})
+    assert outcome.error == "TypeError", outcome
+    outcome = page.call("PUT", ASSIGN, {"Prefer": "wait=0.01"})
+    assert (outcome.status, outcome.message, outcome.applied) == (200, CREATED, "wait=0.01"), outcome
     json_body = {"Content-Type": "application/json"}
-    answer = page.call("POST", FAULTS, json_body, body='{"operation": "acquire_order", "kind": "error"}')
-    assert answer.status == 201, answer
-    answer = page.call("GET", ACQUIRE)
-    assert (answer.status, answer.message, answer.applied) == (500, "Unknown error", None), answer
-    answer = page.call("POST", RESET)
-    assert (answer.status, answer.message) == (200, "Successfully reset"), answer
+    outcome = page.call("POST", FAULTS, json_body, body='{"operation": "acquire_order", "kind": "error"}')
+    assert outcome.status == 201, outcome
+    outcome = page.call("GET", ACQUIRE)
+    assert (outcome.status, outcome.message, outcome.applied) == (500, "Unknown error", None), outcome
+    outcome = page.call("POST", RESET)
+    assert (outcome.status, outcome.message) == (200, "Successfully reset"), outcome
     assigned = client.assign("order-1", "executor-1")
-    assert message(assigned) == CREATED, f"after {answer}, the order is assigned again: {assigned.text}"
+    assert message(assigned) == CREATED, f"after {outcome}, an assign was answered {assigned.text}"
 
 
-@parametrized("--controls --cors-origin ORIGIN")
+@with_options("--controls --cors-origin ORIGIN")
 def test_a_browser_does_not_hide_a_dropped_request(page: ClientPage, client: Client) -> None:
-    """Each drop is seen by the page, once: the browser has no kept connection on which it would repeat the request."""
+    """The page sees each dropped request as an error: the browser does not repeat the request by itself."""
     for count, when in enumerate(("before", "after"), 1):
         page.call("GET", ACQUIRE)
         fault = f'{{"operation": "assign_order", "kind": "drop", "when": "{when}"}}'
         assert page.call("POST", FAULTS, body=fault).status == 201
-        answer = page.call("PUT", ASSIGN)
-        assert answer.error == "TypeError", f"{when}: {answer}"
+        outcome = page.call("PUT", ASSIGN)
+        assert outcome.error == "TypeError", f"{when}: {outcome}"
         journal = client.http.get("/_controls/requests", params={"operation": "assign_order"}).json()
         assert [request["outcome"] for request in journal["requests"]] == ["dropped"] * count, journal
-    answer = page.call("PUT", ASSIGN)
-    assert (answer.status, answer.message) == (400, ALREADY_EXISTS), answer
+    outcome = page.call("PUT", ASSIGN)
+    assert (outcome.status, outcome.message) == (400, ALREADY_EXISTS), outcome
 
 
-@parametrized("", OTHER)
+@with_options("", OTHER)
 def test_other_pages_cannot_call_the_operations(page: ClientPage, client: Client) -> None:
-    """A page of an origin that is not allowed reads no answer, and what needs a preflight is not executed (PUT)."""
+    """A page of another origin can read no response, and its requests that need a preflight are not executed."""
     page.expect_refused("PUT", ASSIGN)
     assigned = client.assign("order-1", "executor-1")
-    assert message(assigned) == CREATED, f"the page's PUT has been executed: then {assigned.text}"
-    # The header makes it a request that needs a preflight.
+    assert message(assigned) == CREATED, f"the page's PUT was executed: {assigned.text}"
+    # A POST with this header needs a preflight.
     page.expect_refused("POST", CANCEL, FAIL)
     acquired = client.acquire("executor-1")
-    assert message(acquired) == ACQUIRED, f"the page's POST has been executed: then {acquired.text}"
+    assert message(acquired) == ACQUIRED, f"the page's POST was executed: {acquired.text}"
     page.expect_refused("GET", ACQUIRE)
     page.expect_refused("GET", ACQUIRE, FAIL)
     page.expect_refused("POST", CANCEL)
 
 
-@parametrized("--controls", f"--controls {OTHER}")
-def test_other_pages_cannot_use_the_controls(page: ClientPage, service: ServerProcess, client: Client) -> None:
-    """A page of an origin that is not allowed changes nothing, although its browser sends a simple POST: it is 403."""
+@with_options("--controls", f"--controls {OTHER}")
+def test_other_pages_cannot_use_the_controls(page: ClientPage, server: ServerProcess, client: Client) -> None:
+    """The server answers 403 to a page of another origin, even if its browser sends the POST without a preflight."""
     assert message(client.assign("order-1", "executor-1")) == CREATED
     page.expect_refused("POST", RESET)
     for path, body in [(RESET, None), (FAULTS, '{"operation": "assign_order", "kind": "error"}')]:
-        answer = page.call("POST", path, mode="no-cors", body=body)
-        # The page cannot even tell that it was refused.
-        assert (answer.status, answer.error) == (0, None), answer
+        outcome = page.call("POST", path, mode="no-cors", body=body)
+        # The page cannot see that the request was refused.
+        assert (outcome.status, outcome.error) == (0, None), outcome
     status = page.submit_form(RESET)
     assert status == 403, f"a form to {RESET}: {status}"
     faults = client.http.get(FAULTS)
     assert faults.json() == {"faults": []}, faults.text
     assigned = client.assign("order-1", "executor-1")
-    assert message(assigned) == ALREADY_EXISTS, f"the page has reset the server: then {assigned.text}"
-    service.stop()
-    arrived = [line for line in service.log().splitlines() if " POST /_controls/" in line]
+    assert message(assigned) == ALREADY_EXISTS, f"the page has reset the server: {assigned.text}"
+    server.stop()
+    arrived = [line for line in server.log().splitlines() if " POST /_controls/" in line]
     assert len(arrived) == 4, arrived
     assert all(" 403 " in line for line in arrived), arrived

@@ -1,1 +1,1 @@
-"""The contract suite itself, under test."""
+"""Tests of the contract suite itself."""

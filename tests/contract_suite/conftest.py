@@ -1,35 +1,35 @@
-"""Which of the correct and faulty servers are tried, and how many of the faults the suite found."""
+"""Selects the servers on which the suite is tried, and prints how many of the planted faults it found."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.contract_suite.suite import LoadedSuite
+from tests.contract_suite.runner import LoadedSuite
 from tests.faulty.faults import FAULTS, sample
 
-# They take minutes, and are left to a run of their own.
+# Tests that take minutes on all their servers.
 LONG = ("test_a_correct_server_conforms", "test_a_fault_is_found")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for what takes long."""
+    """Add the option that selects servers."""
     parser.addoption(
         "--part",
         choices=["everyday", "rest", "all"],
         default="everyday",
-        help="everyday: all but the correct servers, and a sample of the faults; rest: what that leaves out",
+        help="everyday: a sample of the faults, no correct server; rest: what everyday leaves out (default: everyday)",
     )
 
 
 def part(config: pytest.Config) -> str:
     """Return which part is to run."""
-    # Without the name of this folder on the command line, the option comes too late to be there.
+    # pytest knows the option only if the command line names this folder.
     part: str = config.getoption("part", default="everyday")
     return part
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Try the faults of the part."""
+    """Run a test with a `fault` once for each fault of the part."""
     if "fault" in metafunc.fixturenames:
         everyday = sample()
         rest = [fault for fault in FAULTS if fault not in everyday]
@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what belongs to the other part."""
+    """Leave out the tests of the other part."""
     others = {
         "everyday": [item for item in items if item.name.startswith(LONG[0])],
         "rest": [item for item in items if not item.name.startswith(LONG)],
@@ -49,14 +49,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the kill rate."""
+    """Print how many of the faults were found."""
     found, missed = (
         [report for report in terminalreporter.stats.get(outcome, []) if "::test_a_fault_is_found[" in report.nodeid]
         for outcome in ("passed", "failed")
     )
     if found or missed:
         total = len(found) + len(missed)
-        terminalreporter.write_line(f"kill rate: {len(found)} of {total} faults found, each under its clause")
+        terminalreporter.write_line(f"faults found, each under its clause: {len(found)} of {total}")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A plugin for pytest that loads the contract suite once and runs it many times, each time in a fork of its process.
 
-Each line of standard input orders a run: a JSON object with the folder for its reports and for what it prints, and the
-suite's other options. When the run has ended, a line on standard output has its exit code.
+Each line of standard input orders a run. It is a JSON object with a folder, for the reports and the output, and with
+the suite's other options. When the run has ended, a line on standard output has its exit code.
 """
 
 import gc
@@ -14,20 +14,21 @@ from typing import Any
 
 import pytest
 
-from contract_tests import conftest, current
+from contract_tests import conftest
+from contract_tests.suite.run import Run
 
 ENDED = "exit code "
 
 
 def output_in(folder: Path) -> Path:
-    """Return the file in a folder that has what a run printed."""
+    """Return the file in a folder that has the output of a run."""
     return folder / "output.txt"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Read orders; each fork goes on as if its order had been on the command line."""
-    # What is there already is not searched for garbage in every fork.
+    """Read orders. Each fork goes on as if its options had been on the command line."""
+    # The garbage collector of each fork skips what is loaded already.
     gc.freeze()
     for line in sys.stdin:
         sys.stdout.flush()
@@ -41,7 +42,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def obey(session: pytest.Session, folder: str, options: dict[str, Any]) -> None:
-    """Begin the run that was ordered: print to a file, read the options, and leave out the tests not asked for."""
+    """Begin the ordered run: print to a file, read the options, and leave out the tests that are not selected."""
     Path(folder).mkdir(exist_ok=True)
     output = os.open(output_in(Path(folder)), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -52,6 +53,6 @@ def obey(session: pytest.Session, folder: str, options: dict[str, Any]) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Stop when a clause that was asked for has failed: more of the same would change no verdict."""
-    if current.run.wanted & current.run.failures.keys():
-        item.session.shouldfail = "a clause that was asked for has failed"
+    """Stop when a selected clause has failed, because its verdict can no longer change."""
+    if Run.current.selected & Run.current.failures.keys():
+        item.session.shouldfail = "a selected clause has failed"

@@ -1,4 +1,4 @@
-"""The suite is green on correct servers."""
+"""The suite finds nothing on correct servers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.server import ServerProcess
-from tests.contract_suite.suite import LoadedSuite
+from tests.contract_suite.runner import LoadedSuite
 from tests.faulty.implementation import Server
 
 
@@ -23,7 +23,7 @@ from tests.faulty.implementation import Server
     ]
 )
 def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a correct server, one after the other."""
+    """The URL of each correct server in turn."""
     with ExitStack() as stack:
         if request.param == "the independent implementation":
             yield stack.enter_context(Server()).url
@@ -39,7 +39,7 @@ def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.timeout(420)
 def test_a_correct_server_conforms(correct: str, suite: LoadedSuite, tmp_path: Path) -> None:
-    """Every clause is checked and holds, but for the one that has no occasion."""
+    """Each clause passes, except the one for which a correct server gives no occasion."""
     result = suite.run(tmp_path, correct, budget="brief")
     assert result.exit_code == 0, result.output
     others = {clause: verdict for clause, verdict in result.verdicts().items() if verdict != "pass"}

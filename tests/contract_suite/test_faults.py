@@ -1,4 +1,4 @@
-"""The suite is red on every faulty server, under the clause that the fault breaks."""
+"""On each faulty server, the suite fails under the clause that the fault breaks."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from contract_tests.clauses import CLAUSES
-from tests.contract_suite.suite import LoadedSuite
+from tests.contract_suite.runner import LoadedSuite
 from tests.faulty.faults import FAULTS, Fault
 
-# These clauses are checked with all that the suite sends; so much of it comes upon each fault.
+# All requests of the suite check these clauses. These tests are enough to find each fault.
 ENOUGH = {
     "ERROR-1": "test_parameters",
     "ERROR-2": "test_parameters or test_one_of_simultaneous",
@@ -17,13 +17,13 @@ ENOUGH = {
 }
 
 
-# Whether requests meet in a narrow window, and what random requests come upon, is a matter of chance: a fault of these
-# clauses may escape one run, but not three.
+# Chance decides whether requests meet in a narrow window, and what random requests find. One run may miss a fault of
+# these clauses, but not three.
 BY_CHANCE = ("RACE-", "LIFE-6", "SCHEMA-")
 
 
 def check_found(suite: LoadedSuite, fault: Fault, clause: str, folder: Path) -> None:
-    """Check that the suite is red on a fault, under a clause."""
+    """Check that the suite fails on a fault, under a clause."""
     with fault.server() as server:
         for budget in ("brief", "quick", "quick") if clause.startswith(BY_CHANCE) else ("brief",):
             result = suite.run(folder, server.url, clause, budget=budget, keyword=ENOUGH.get(clause, ""))
@@ -33,7 +33,7 @@ def check_found(suite: LoadedSuite, fault: Fault, clause: str, folder: Path) -> 
 
 
 def test_a_fault_is_found(fault: Fault, suite: LoadedSuite, tmp_path: Path) -> None:
-    """The tests of the clause that a fault breaks fail, under this clause."""
+    """On a server with a fault, the clause that the fault breaks fails."""
     check_found(suite, fault, fault.clause, tmp_path)
 
 
@@ -42,15 +42,15 @@ def test_a_fault_is_found(fault: Fault, suite: LoadedSuite, tmp_path: Path) -> N
     [("LIFE-6", "refused-assign-completes"), ("SCHEMA-1", "no-limit"), ("SCHEMA-2", "repeat-says-created")],
 )
 def test_what_is_random_finds_faults_too(clause: str, name: str, suite: LoadedSuite, tmp_path: Path) -> None:
-    """The random histories, and what Schemathesis generates, are red on faults that are not rare."""
+    """The random histories, and the requests that Schemathesis generates, find faults that show often."""
     check_found(suite, next(fault for fault in FAULTS if fault.name == name), clause, tmp_path)
 
 
 def test_the_catalogue_is_broad() -> None:
-    """There are at least 40 faults, all different, and no clause that a fault could break goes without one."""
+    """There are at least 40 faults with different names, and at least one for each clause that a fault can break."""
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
     count = Counter(fault.clause for fault in FAULTS)
-    # These are checked by what the tests of other clauses send; a fault has its own clause.
+    # A fault that breaks one of these also breaks a clause of its own.
     general = {"LIFE-6", "SCHEMA-1", "SCHEMA-2", "SCHEMA-3", "ERROR-2"}
     assert set(CLAUSES) - set(count) <= general, set(CLAUSES) - set(count) - general
     assert set(count) <= set(CLAUSES), set(count) - set(CLAUSES)

@@ -1,23 +1,28 @@
-"""What a run prints, writes and exits with, above all when something is wrong with the server or the options."""
+"""Runs of the suite: output, reports and exit codes, mostly when the server or the options are wrong."""
 
 import contextlib
 import re
+import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
 
+from contract_tests import conftest
 from contract_tests.clauses import CLAUSES
+from contract_tests.suite import contract
 from harness.programs import require_program
-from tests.contract_suite.suite import LoadedSuite, run_suite
+from tests.contract_suite.runner import LoadedSuite, run_suite
 from tests.faulty.faults import FAULTS
 from tests.faulty.implementation import Server
 
+SUITE = Path(conftest.__file__).parent
 SHORT = ("--clause", "ASSIGN-3")
 
 
@@ -35,7 +40,7 @@ def address_of(server: Server) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Accept connections, each in a thread of its own that does something with it; yield the URL."""
+    """Accept connections, and call `answer` with each in a thread of its own; yield the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -57,13 +62,13 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def send_garbage(connection: socket.socket) -> None:
-    """Answer in no protocol at all."""
+    """Answer with bytes of no protocol."""
     connection.recv(1000)
     connection.sendall(bytes(range(256)) * 8)
 
 
 def send_page(connection: socket.socket) -> None:
-    """Answer as a web server that knows nothing of orders."""
+    """Answer as a web server that knows nothing about orders."""
     connection.recv(1000)
     connection.sendall(
         b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<h1>Not found</h1>"
@@ -77,7 +82,7 @@ def hang(connection: socket.socket) -> None:
 
 
 def dribble(connection: socket.socket) -> None:
-    """Answer without end, a byte now and then."""
+    """Send an answer that never ends, a byte now and then."""
     connection.recv(1000)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
     for _ in range(100):
@@ -95,10 +100,10 @@ def dribble(connection: socket.socket) -> None:
         (socket.socket.close, "closed without an answer"),
     ],
 )
-def test_a_server_that_is_none_is_an_error(
+def test_a_server_that_is_not_the_service_is_an_error(
     answer: Callable[[socket.socket], None], words: str, suite: LoadedSuite, tmp_path: Path
 ) -> None:
-    """Garbage, another service, silence: one line says so, nothing fails, and the exit code is 3."""
+    """If a server sends garbage, is another service or is silent, one line says so, and the exit code is 3."""
     with listening(answer) as url:
         result = suite.run(tmp_path, url, answer_timeout=1)
     check_error(result.output, words)
@@ -106,14 +111,14 @@ def test_a_server_that_is_none_is_an_error(
 
 
 def check_error(output: str, words: str) -> None:
-    """Check that an output has one line of error, with some words in it, and no traceback."""
+    """Check that an output has exactly one error line, with these words, and no traceback."""
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and words in lines[0], output
     assert "Traceback" not in output and "Error: " not in output, output
 
 
 def test_an_unreachable_server_is_an_error(suite: LoadedSuite, tmp_path: Path) -> None:
-    """Where nothing listens, one line says so."""
+    """If nothing listens at the URL, one line says so, and the exit code is 3."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     result = suite.run(tmp_path, f"http://127.0.0.1:{port}")
@@ -126,7 +131,7 @@ def test_an_unreachable_server_is_an_error(suite: LoadedSuite, tmp_path: Path) -
 
 @contextlib.contextmanager
 def relay(passes: Callable[[bytes], bool]) -> Iterator[str]:
-    """Relay the bytes of each client to a correct server, and back, as long as they may pass; yield the URL."""
+    """Relay the bytes of each client to a correct server, as long as they may pass, and back; yield the URL."""
     with Server() as server:
 
         def forward(connection: socket.socket) -> None:
@@ -141,7 +146,7 @@ def relay(passes: Callable[[bytes], bool]) -> Iterator[str]:
 
 
 def pump(source: socket.socket, sink: socket.socket, passes: Callable[[bytes], bool]) -> None:
-    """Move bytes from one connection to another, until one is closed or something may not pass."""
+    """Move bytes from one connection to another, until one is closed or bytes may not pass."""
     with contextlib.suppress(OSError):
         while (data := source.recv(65536)) and passes(data):
             sink.sendall(data)
@@ -152,7 +157,7 @@ def pump(source: socket.socket, sink: socket.socket, passes: Callable[[bytes], b
 
 @pytest.mark.parametrize("requests", [40, 400, 4000])
 def test_a_server_that_dies_half_way_is_an_error(requests: int, suite: LoadedSuite, tmp_path: Path) -> None:
-    """When nothing answers any more, the run ends with an error, and no clause fails for it."""
+    """If the server stops answering, the run ends with an error, and no clause fails because of it."""
     left = threading.Semaphore(requests)
     with relay(lambda _: left.acquire(blocking=False)) as url:
         result = suite.run(tmp_path, url, answer_timeout=2, budget="brief")
@@ -161,7 +166,7 @@ def test_a_server_that_dies_half_way_is_an_error(requests: int, suite: LoadedSui
 
 
 def test_a_server_that_hangs_half_way_is_an_error(suite: LoadedSuite, tmp_path: Path) -> None:
-    """When everything is left without an answer from some moment on, the run ends soon, with an error."""
+    """If the server accepts requests and answers none any more, the run soon ends with an error."""
     left = threading.Semaphore(300)
     released = threading.Event()
     with relay(lambda _: left.acquire(blocking=False) or not released.wait(300)) as url:
@@ -178,35 +183,34 @@ def test_a_server_that_hangs_half_way_is_an_error(suite: LoadedSuite, tmp_path: 
         (["--budget", "huge"], "invalid choice"),
         (["--clause", "ASSIGN-99"], "no such clause"),
         (["--answer-timeout", "0"], "--answer-timeout"),
-        # The failures would be in other processes than the verdicts.
+        # Failures would be recorded in other processes than the verdicts.
         (["-n", "2"], "one process"),
     ],
 )
 def test_a_wrong_option_is_reported(options: list[str], words: str, tmp_path: Path) -> None:
-    """A wrong option ends the run before it begins, with a line that names it, and exit code 4."""
+    """With a wrong option, no run begins. A line names the option, and the exit code is 4."""
     result = run_suite(tmp_path, *options)
     assert result.exit_code == 4 and words in result.output and "Traceback" not in result.output, result.output
 
 
 def test_nothing_selected_is_told_apart(tmp_path: Path) -> None:
-    """A run in which nothing was selected has its own exit code."""
+    """If no test is selected, the exit code is 5."""
     with Server() as server:
         result = run_suite(tmp_path, "--base-url", server.url, "-k", "no_such_test")
     assert result.exit_code == 5, result.output
 
 
 def test_the_url_may_come_from_the_environment(tmp_path: Path) -> None:
-    """ORDERS_BASE_URL does what --base-url does, in any folder; and the run prints its seed."""
+    """ORDERS_BASE_URL does what --base-url does, in any folder, and the run prints its seed."""
     with Server() as server:
-        suite = str(Path(__file__).parents[2] / "contract_tests")
         environment = {"ORDERS_BASE_URL": server.url}
-        result = run_suite(tmp_path / "report", *SHORT, environment=environment, cwd=tmp_path, suite=suite)
+        result = run_suite(tmp_path / "report", *SHORT, environment=environment, cwd=tmp_path, suite=str(SUITE))
     assert result.exit_code == 0 and result.report["url"] == server.url, result.output
     assert f"--seed {result.report['seed']}" in result.output
 
 
 def test_the_options_win(tmp_path: Path) -> None:
-    """--base-url counts before ORDERS_BASE_URL, and the seed is the one that is asked for."""
+    """--base-url wins over ORDERS_BASE_URL, and --seed sets the seed."""
     with Server() as server:
         options = ("--base-url", server.url, "--seed", "7")
         result = run_suite(tmp_path, *SHORT, *options, environment={"ORDERS_BASE_URL": "http://127.0.0.1:1"})
@@ -214,38 +218,38 @@ def test_the_options_win(tmp_path: Path) -> None:
 
 
 def test_without_a_url_it_starts_the_reference_implementation(tmp_path: Path) -> None:
-    """Without a URL there is a server all the same, on a port and a database of its own."""
+    """Without a URL, the suite starts a server on a port and a database of its own."""
     result = run_suite(tmp_path, *SHORT, environment={"ORDERS_PORT": "1", "ORDERS_DATABASE": "nonsense"})
     assert result.exit_code == 0, result.output
     assert "python -m orders serve" in result.output
 
 
 def test_level_must_reports_should_without_failing(suite: LoadedSuite, tmp_path: Path) -> None:
-    """At --level must a failed SHOULD clause is shown, and does not decide."""
+    """At --level must, a failed SHOULD clause is shown, and does not fail the run."""
     with faulty("without-cache-control") as server:
         should = suite.run(tmp_path / "should", server.url, "ACQUIRE-8")
         must = suite.run(tmp_path / "must", server.url, "ACQUIRE-8", level="must")
     assert should.exit_code == 1 and should.failed() == ["ACQUIRE-8"], should.output
     assert must.exit_code == 0 and must.failed() == ["ACQUIRE-8"], must.output
-    assert "does not decide" in must.output
+    assert "does not fail the run" in must.output
 
 
 def test_level_must_is_not_stopped_by_a_should(suite: LoadedSuite, tmp_path: Path) -> None:
-    """A failed SHOULD clause that ends a test early does not keep the clauses of level MUST from their verdicts."""
+    """A failed SHOULD clause that ends a test early does not leave the clauses of level MUST without a verdict."""
     with faulty("times-with-offset") as server:
         result = suite.run(tmp_path, server.url, level="must", keyword="test_acquire or test_assign")
     assert result.exit_code == 0 and "ACQUIRE-7" in result.failed(), result.output
 
 
 def test_a_must_clause_decides_at_both_levels(suite: LoadedSuite, tmp_path: Path) -> None:
-    """At --level must a failed MUST clause fails the run."""
+    """At --level must, a failed MUST clause fails the run."""
     with faulty("created-misspelled") as server:
         result = suite.run(tmp_path, server.url, "ASSIGN-1", level="must")
     assert result.exit_code == 1, result.output
 
 
 def test_the_reports_tell_what_to_mend(suite: LoadedSuite, tmp_path: Path) -> None:
-    """Terminal, JSON, JUnit and HTML have the clause, what was expected, what came back, and commands that show it."""
+    """Each report has the clause, what was expected, what came back, and commands that show it."""
     with faulty("acquire-missing-misspelled") as server:
         result = suite.run(tmp_path, server.url, "ACQUIRE-2")
         clause = next(clause for clause in result.report["clauses"] if clause["id"] == "ACQUIRE-2")
@@ -254,18 +258,19 @@ def test_the_reports_tell_what_to_mend(suite: LoadedSuite, tmp_path: Path) -> No
         repeated = subprocess.run(["sh", "-c", exchange["curl"]], capture_output=True, text=True, timeout=20)
     page = (tmp_path / "report.html").read_text("utf-8")
     junit = ElementTree.parse(tmp_path / "report.xml")
-    wanted, got = "please provide executor_id", "please provide executorId"
-    for text in (result.output, str(clause), page, ElementTree.tostring(junit.getroot(), "unicode")):
+    wanted, got = '400 {"message": "Missing parameters, please provide executor_id"}', "please provide executorId"
+    for report in (result.output, str(clause), page, ElementTree.tostring(junit.getroot(), "unicode")):
+        text = unescape(report)
         assert wanted in text and got in text and "curl" in text and "ACQUIRE-2" in text, text
     assert got in repeated.stdout, repeated
     assert exchange["status"] == 400
     cases = junit.getroot()[0]
     assert (cases.get("tests"), cases.get("failures"), cases.get("errors")) == (str(len(CLAUSES)), "1", "0")
-    assert not re.search(r"(src|href)=[\"'](?!#)", page) and "@import" not in page, "the page needs something else"
+    assert not re.search(r"(src|href)=[\"'](?!#)", page) and "@import" not in page, "the page needs another file"
 
 
 def test_control_characters_do_not_break_the_reports(suite: LoadedSuite, tmp_path: Path) -> None:
-    """What a server sends back may be anything; the reports stay well-formed."""
+    """The reports stay well-formed, whatever a server sends."""
     with faulty("nul-is-accepted") as server:
         result = suite.run(tmp_path, server.url, "PARAM-5")
     assert "PARAM-5" in result.failed()
@@ -273,8 +278,19 @@ def test_control_characters_do_not_break_the_reports(suite: LoadedSuite, tmp_pat
     ElementTree.parse(tmp_path / "report.xml")
 
 
+def test_the_document_has_the_last_word(tmp_path: Path) -> None:
+    """With another message in `openapi.yaml`, a server with the old message fails."""
+    shutil.copytree(SUITE, tmp_path / SUITE.name)
+    changed = contract.PATH.read_text("utf-8").replace("Successfully canceled", "Successfully cancelled")
+    (tmp_path / SUITE.name / "openapi.yaml").write_text(changed, "utf-8")
+    with Server() as server:
+        result = run_suite(tmp_path / "report", "--base-url", server.url, "--clause", "CANCEL-1", cwd=tmp_path)
+    assert result.exit_code == 1 and result.failed() == ["CANCEL-1"], result.output
+    assert 'expected: 200 {"message": "Successfully cancelled"}' in result.output, result.output
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """If the reports cannot be written, the run says so, and has no verdict."""
+    """If the reports cannot be written, the run says so, and the exit code is 3."""
     (tmp_path / "file").write_text("")
     with Server() as server:
         result = run_suite(tmp_path / "file", *SHORT, "--base-url", server.url)

@@ -1,4 +1,4 @@
-// Walks an order through its life with the generated types; every message is narrowed by the contract.
+// Assigns, acquires and cancels an order with the generated types. The contract narrows the type of each message.
 import createClient from "openapi-fetch";
 import type { paths } from "./schema.js";
 

@@ -1,4 +1,4 @@
-"""Fixtures, as a chain from a database to nginx in front of two servers on it."""
+"""Fixtures: a database, two servers on it, and nginx in front of the servers."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ from harness.server import ServerProcess
 
 @pytest.fixture
 def database(postgresql: PostgreSQL) -> str:
-    """The URL of an empty database, which any number of servers can share."""
+    """The URL of an empty PostgreSQL database."""
     return postgresql.create_database()
 
 
 @pytest.fixture(scope="module")
 def servers(postgresql: PostgreSQL) -> Iterator[list[ServerProcess]]:
-    """Two servers on one database, for all tests that do not disturb them."""
+    """Two servers on one database, shared by all tests that do not disturb them."""
     database = postgresql.create_database()
     with start(database) as one, start(database) as other:
         yield [one, other]
@@ -31,5 +31,5 @@ def nginx(servers: list[ServerProcess]) -> Iterator[Nginx]:
 
 
 def start(database: str, port: int = 0) -> ServerProcess:
-    """Start a server on a database, as it runs behind nginx."""
+    """Start a server on a database, with the options that it has behind nginx."""
     return ServerProcess("--no-access-log", "--port", str(port), database=database)

@@ -1,4 +1,4 @@
-"""A server that notes what it is sent, and then answers, cuts the connection, or stays silent."""
+"""A server that records requests, and then answers, closes the connection, or stays silent."""
 
 import socket
 import threading
@@ -10,10 +10,13 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class Recorder:
-    """Takes requests without a body, on 127.0.0.1 and a free port."""
+    """A server on 127.0.0.1 and a free port, for requests without a body.
+
+    `requests` has the requests received so far, and `connections` is the number of connections so far.
+    """
 
     def __init__(self, then: Literal["answer", "cut", "stay silent"]) -> None:
-        """Listen from now on."""
+        """Start to listen. `then` says what follows each request."""
         self.requests: list[bytes] = []
         self.connections = 0
         self._then = then
@@ -24,7 +27,7 @@ class Recorder:
         self._start(self._accept)
 
     def close(self) -> None:
-        """Cut all connections, and listen no more."""
+        """Close all connections and stop listening."""
         for connection in [self._listener, *self._open]:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -39,8 +42,8 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, daemon=True)
+    def _start(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
         self._threads.append(thread)
         thread.start()
 

@@ -1,22 +1,21 @@
-"""The contract holds through nginx: what goes in arrives, what comes out is the service's own, errors are JSON."""
+"""The contract holds behind nginx: requests arrive unchanged, responses come back unchanged, and errors are JSON."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message
+from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Client, message, send_raw
 from harness.nginx import Nginx
-from harness.postgresql import children
+from harness.processes import children
 from harness.server import ServerProcess
-from tests.contract_suite.suite import run_suite
+from tests.contract_suite.runner import run_suite
 from tests.deploy.recorder import Recorder
-from tests.http.test_wire import read_all
 
 LONGEST_ID = "%F0%9F%8D%95" * 255
 REST = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 CANCEL = b"POST /order/cancel?order_id=x" + REST
-REFUSAL = (
+BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request",
     [b"Cache-Control: no-store", b"Content-Length: 26", b"Content-Type: application/json"],
     b'{"message": "Bad request"}',
@@ -25,28 +24,21 @@ REFUSAL = (
 
 @pytest.fixture(scope="module")
 def recorded() -> Iterator[tuple[Recorder, Nginx]]:
-    """A server that notes what it is sent, and nginx in front of it."""
+    """A server that records requests, and nginx in front of it."""
     with Recorder("answer") as recorder, Nginx([recorder.address]) as nginx:
         yield recorder, nginx
 
 
-def exchange(to: Nginx | ServerProcess, data: bytes) -> bytes:
-    """Send bytes on a connection of their own; return all that comes back."""
-    with to.connect() as connection:
-        connection.sendall(data)
-        return read_all(connection)
-
-
-def essence(answer: bytes) -> tuple[bytes, list[bytes], bytes]:
-    """Return an answer's status line, its headers but for those that are a connection's own matter, and its body."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+def parse(response: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """Return the status line, the headers and the body of a response, without the headers that nginx sets itself."""
+    head, _, body = response.partition(b"\r\n\r\n")
     status_line, *headers = head.split(b"\r\n")
-    own = (b"date:", b"server:", b"connection:")
-    return status_line, sorted(header for header in headers if not header.lower().startswith(own)), body
+    set_by_nginx = (b"date:", b"server:", b"connection:")
+    return status_line, sorted(header for header in headers if not header.lower().startswith(set_by_nginx)), body
 
 
 def test_orders_are_assigned_acquired_and_cancelled(nginx: Nginx) -> None:
-    """Through nginx, on whichever server, the three calls make one history (D1, D3, D4)."""
+    """An order goes through its lifecycle, whichever server nginx sends each call to (D1, D3, D4)."""
     with Client(nginx.url) as client:
         for n in range(20):
             order, executor = f"history-order-{n}", f"history-executor-{n}"
@@ -61,7 +53,7 @@ def test_orders_are_assigned_acquired_and_cancelled(nginx: Nginx) -> None:
 
 @pytest.mark.timeout(420)
 def test_the_service_behind_nginx_conforms(nginx: Nginx, tmp_path: Path) -> None:
-    """The contract suite finds nothing."""
+    """The contract suite passes behind nginx; only ERROR-1, which needs a failing server, is not checked."""
     result = run_suite(tmp_path / "report", "--base-url", nginx.url, "-W", "error")
     assert result.exit_code == 0, result.output
     others = {clause: verdict for clause, verdict in result.verdicts().items() if verdict != "pass"}
@@ -96,13 +88,13 @@ def test_the_service_behind_nginx_conforms(nginx: Nginx, tmp_path: Path) -> None
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"PUT"])
-def test_path_and_query_are_passed_on_as_they_came(
+def test_nginx_passes_path_and_query_on_unchanged(
     recorded: tuple[Recorder, Nginx], method: bytes, target: bytes
 ) -> None:
-    """nginx decodes, merges and cuts nothing, however odd or long the target is (D7)."""
+    """nginx does not decode, normalise or shorten a request target, however odd or long it is (D7)."""
     recorder, nginx = recorded
-    answer = exchange(nginx, method + b" " + target + REST + b"\r\n")
-    assert answer.endswith(b"\r\n\r\n{}"), f"{method!r} {target[:200]!r} was answered {answer!r}"
+    response = send_raw(nginx.connect(), method + b" " + target + REST + b"\r\n")
+    assert response.endswith(b"\r\n\r\n{}"), f"{method!r} {target[:200]!r} was answered {response!r}"
     assert recorder.requests[-1].startswith(method + b" " + target + b" HTTP/1.1\r\n"), recorder.requests[-1][:300]
 
 
@@ -155,12 +147,12 @@ def test_path_and_query_are_passed_on_as_they_came(
         CANCEL + b"X: " + b"a" * 60000 + b"\r\n\r\n",
     ],
 )
-def test_an_answer_is_the_same_with_nginx_and_without(
+def test_responses_are_the_same_with_and_without_nginx(
     nginx: Nginx, servers: list[ServerProcess], request_data: bytes
 ) -> None:
-    """Status, headers and body are the service's own, for odd methods and with any body or header (D4, D10, D11)."""
-    direct, through_nginx = exchange(servers[0], request_data), exchange(nginx, request_data)
-    assert essence(through_nginx) == essence(direct), f"{request_data[:200]!r} was answered differently"
+    """nginx changes no status, header or body, for odd methods too, and whatever the request has (D4, D10, D11)."""
+    direct, through_nginx = send_raw(servers[0].connect(), request_data), send_raw(nginx.connect(), request_data)
+    assert parse(through_nginx) == parse(direct), f"{request_data[:200]!r} was answered differently"
 
 
 @pytest.mark.parametrize(
@@ -190,48 +182,48 @@ def test_an_answer_is_the_same_with_nginx_and_without(
         CANCEL + b"X: a\r\n" * 60000 + b"\r\n",
         b"PUT /orders/assign?order_id=" + b"a" * 70000 + REST + b"\r\n",
         b"a" * 70000,
-        # Paths that nginx cannot decode, and methods that it does not think are any. Without nginx: 404 and 405.
+        # nginx rejects these paths and this method. Without nginx, the responses are 404 and 405.
         b"GET /%" + REST + b"\r\n",
         b"GET /%00" + REST + b"\r\n",
         b"GET /../order/acquire" + REST + b"\r\n",
         b"get /order/acquire?executor_id=a" + REST + b"\r\n",
     ],
 )
-def test_what_nginx_cannot_read_or_finds_too_much_is_refused_in_json(nginx: Nginx, data: bytes) -> None:
-    """What is not HTTP, and more than 64 KiB, is 400 `Bad request`, like without nginx (D11)."""
-    answer = exchange(nginx, data)
-    assert essence(answer) == REFUSAL, f"{data[:200]!r} was answered {answer[:500]!r}"
+def test_nginx_refuses_malformed_and_oversized_requests_in_json(nginx: Nginx, data: bytes) -> None:
+    """nginx answers 400 `Bad request` to malformed requests and to more than 64 KiB, as the server does (D11)."""
+    response = send_raw(nginx.connect(), data)
+    assert parse(response) == BAD_REQUEST, f"{data[:200]!r} was answered {response[:500]!r}"
 
 
-def test_a_body_goes_no_further_than_nginx(recorded: tuple[Recorder, Nginx]) -> None:
-    """The service, which ignores bodies, is not sent any (D10)."""
+def test_nginx_drops_request_bodies(recorded: tuple[Recorder, Nginx]) -> None:
+    """nginx does not send request bodies to the servers, which ignore them (D10)."""
     recorder, nginx = recorded
     for body in (b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"):
-        assert exchange(nginx, CANCEL + body).endswith(b"{}")
+        assert send_raw(nginx.connect(), CANCEL + body).endswith(b"{}")
         sent = recorder.requests[-1].lower()
         assert sent.startswith(b"post /order/cancel?order_id=x http/1.1\r\n"), sent
         assert b"content-length" not in sent and b"transfer-encoding" not in sent, sent
 
 
-def test_connections_to_the_servers_are_kept(recorded: tuple[Recorder, Nginx]) -> None:
-    """Requests that come on connections of their own go on over a few that stay open."""
+def test_nginx_keeps_its_connections_to_the_servers(recorded: tuple[Recorder, Nginx]) -> None:
+    """Requests on 100 client connections reach the server on a few connections that stay open."""
     recorder, nginx = recorded
     before = recorder.connections
     for _ in range(100):
-        assert exchange(nginx, CANCEL + b"\r\n").endswith(b"{}")
-    # Each of nginx's processes keeps its own.
+        assert send_raw(nginx.connect(), CANCEL + b"\r\n").endswith(b"{}")
+    # Each of nginx's processes keeps connections of its own.
     processes = len(children(nginx.pid))
     assert recorder.connections - before <= processes, f"{recorder.connections - before} for {processes} processes"
 
 
-def test_nginx_does_not_tell_its_version(nginx: Nginx) -> None:
-    """Neither the service's answers nor nginx's own say more than `nginx`."""
+def test_nginx_hides_its_version(nginx: Nginx) -> None:
+    """The header `Server` is `nginx` without a version, in the servers' responses and in nginx's own."""
     for data in (CANCEL + b"\r\n", b"garbage\r\n\r\n", b"TRACE /" + REST + b"\r\n"):
-        answer = exchange(nginx, data)
-        assert b"\r\nServer: nginx\r\n" in answer and b"nginx/" not in answer, answer
+        response = send_raw(nginx.connect(), data)
+        assert b"\r\nServer: nginx\r\n" in response and b"nginx/" not in response, response
 
 
-def test_nginx_has_no_complaint_about_its_configuration(nginx: Nginx) -> None:
-    """It starts without a warning."""
-    complaints = [line for line in nginx.log().splitlines() if "[warn]" in line or "[emerg]" in line]
-    assert not complaints, complaints
+def test_nginx_starts_without_warnings(nginx: Nginx) -> None:
+    """nginx starts with deploy/nginx.conf and logs no warning."""
+    warnings = [line for line in nginx.log().splitlines() if "[warn]" in line or "[emerg]" in line]
+    assert not warnings, warnings

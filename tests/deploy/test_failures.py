@@ -1,4 +1,4 @@
-"""Servers that stop, are restarted, are killed, hang and come back, behind nginx and under load."""
+"""Failures behind nginx: servers that restart, die, hang and come back, and a PostgreSQL primary that is lost."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +19,11 @@ CALLS = [
     ("GET", "/order/acquire?executor_id=executor"),
     ("POST", "/order/cancel?order_id=order"),
 ]
-BACK_S = 10
+RECOVERY_TIMEOUT_S = 10
 
 
 def call_all(url: str) -> list[httpx.Response]:
-    """Make the three calls at the same time, each on a connection of its own; return the answers."""
+    """Make the three calls at the same time, each on its own connection; return the responses."""
 
     def call(method: str, path: str) -> httpx.Response:
         return httpx.request(method, url + path, timeout=60, trust_env=False)
@@ -32,17 +32,17 @@ def call_all(url: str) -> list[httpx.Response]:
         return list(pool.map(call, *zip(*CALLS, strict=True)))
 
 
-def check_unknown_error(answer: httpx.Response) -> None:
-    """Check that an answer is the 500 of the contract (D11)."""
-    sent = f"{answer.request.method} {answer.request.url} was answered {answer.status_code} {answer.text}"
-    assert answer.status_code == 500 and answer.json() == {"message": "Unknown error"}, sent
-    assert answer.headers["Content-Type"] == "application/json", answer.headers
-    assert answer.headers["Cache-Control"] == "no-store", answer.headers
+def check_unknown_error(response: httpx.Response) -> None:
+    """Check that a response is the contract's 500 (D11)."""
+    sent = f"{response.request.method} {response.request.url} was answered {response.status_code} {response.text}"
+    assert response.status_code == 500 and response.json() == {"message": "Unknown error"}, sent
+    assert response.headers["Content-Type"] == "application/json", response.headers
+    assert response.headers["Cache-Control"] == "no-store", response.headers
 
 
 @pytest.mark.parametrize("keep_alive", [True, False])
-def test_a_rolling_restart_costs_no_client_an_error(database: str, keep_alive: bool) -> None:
-    """Each of two servers is stopped and started again under load, and every request is answered."""
+def test_a_rolling_restart_causes_no_errors(database: str, keep_alive: bool) -> None:
+    """While each of two servers is restarted under load, every request is answered 200."""
     with ExitStack() as stack:
         servers = [stack.enter_context(start(database)) for _ in range(2)]
         nginx = stack.enter_context(Nginx([server.address for server in servers]))
@@ -53,61 +53,61 @@ def test_a_rolling_restart_costs_no_client_an_error(database: str, keep_alive: b
             assert server.stop() == 0, server.log()
             time.sleep(0.3)
             stack.enter_context(start(database, server.address[1]))
-            # As README.md says: nginx has to notice that this one is back, before the next one goes.
+            # As deploy/README.md says: nginx needs time to notice that this server is back, before the next one stops.
             time.sleep(3)
         created = len(load.created)
         time.sleep(0.5)
         load.stop()
         assert not load.errors, load.errors
         assert not load.lost, load.lost
-        assert len(load.created) > created, "the clients did not go on"
+        assert len(load.created) > created, "no orders were assigned after the restart"
 
 
-def test_a_killed_server_costs_only_what_was_in_its_hands(database: str) -> None:
-    """Under load, nobody loses more than the request on its way, and that only if it is an assign or a cancel (D4)."""
+def test_a_killed_server_fails_only_requests_in_flight(database: str) -> None:
+    """When a server is killed under load, at most one request per client fails, and no acquire does (D4)."""
     with ExitStack() as stack:
-        doomed, other = [stack.enter_context(start(database)) for _ in range(2)]
-        nginx = stack.enter_context(Nginx([doomed.address, other.address]))
+        killed, other = [stack.enter_context(start(database)) for _ in range(2)]
+        nginx = stack.enter_context(Nginx([killed.address, other.address]))
         load = Load(nginx.address, "killed")
         stack.callback(load.stop)
         time.sleep(0.7)
-        doomed.kill()
+        killed.kill()
         created = len(load.created)
         time.sleep(1)
         load.stop()
         assert not load.lost, load.lost
         assert len(load.errors) <= 8, load.errors
         assert not [error for error in load.errors if error.startswith("GET")], load.errors
-        assert len(load.created) > created, "the clients did not go on"
+        assert len(load.created) > created, "no orders were assigned after the kill"
         assert_nothing_is_lost(database, [load])
 
 
-def test_without_a_server_the_answer_is_a_500_until_one_is_back(database: str) -> None:
-    """When no server can be reached, nginx answers `Unknown error`; when one is back, it is used within seconds."""
+def test_nginx_answers_500_while_no_server_is_reachable(database: str) -> None:
+    """nginx answers 500 `Unknown error` while no server is reachable, and uses a server that is back within seconds."""
     with start(database) as one, start(database) as other, Nginx([one.address, other.address]) as nginx:
         one.stop()
         other.kill()
         for _ in range(5):
-            for answer in call_all(nginx.url):
-                check_unknown_error(answer)
+            for response in call_all(nginx.url):
+                check_unknown_error(response)
         assert httpx.head(nginx.url, trust_env=False).status_code == 500
         with start(database, other.address[1]), Client(nginx.url) as client:
-            deadline = time.monotonic() + BACK_S
-            while (answer := client.assign("back", "executor")).status_code == 500:
-                assert time.monotonic() < deadline, f"still {answer.text} after {BACK_S} s"
+            deadline = time.monotonic() + RECOVERY_TIMEOUT_S
+            while (response := client.assign("back", "executor")).status_code == 500:
+                assert time.monotonic() < deadline, f"still {response.text} after {RECOVERY_TIMEOUT_S} s"
                 time.sleep(0.1)
-            assert message(answer) == CREATED
+            assert message(response) == CREATED
             assert {client.acquire("executor").status_code for _ in range(50)} == {200}
 
 
 def test_a_standby_takes_over() -> None:
-    """When PostgreSQL's primary is lost and its standby promoted, both servers go on, and nothing is lost (D13)."""
+    """After the primary is killed and its standby promoted, both servers serve again, and no order is lost (D13)."""
     with ExitStack() as stack:
         primary = stack.enter_context(PostgreSQL())
         standby = stack.enter_context(PostgreSQL(copy_of=primary))
         primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (standby)'")
         primary.execute("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + BACK_S
+        deadline = time.monotonic() + RECOVERY_TIMEOUT_S
         while primary.execute("SELECT sync_state FROM pg_stat_replication") != [("quorum",)]:
             assert time.monotonic() < deadline, primary.log()
             time.sleep(0.05)
@@ -119,11 +119,11 @@ def test_a_standby_takes_over() -> None:
         time.sleep(1)
         primary.kill()
         before = len(load.created)
-        assert before, "there was no load to speak of"
+        assert before, "no order was assigned before the kill"
         standby.promote()
-        deadline = time.monotonic() + 2 * BACK_S
+        deadline = time.monotonic() + 2 * RECOVERY_TIMEOUT_S
         while len(load.created) < before + 20:
-            assert time.monotonic() < deadline, f"nothing is assigned: {load.errors[-3:]}"
+            assert time.monotonic() < deadline, f"no orders are assigned: {load.errors[-3:]}"
             time.sleep(0.05)
         load.stop()
         assert not load.lost, load.lost
@@ -131,17 +131,17 @@ def test_a_standby_takes_over() -> None:
         assert [server.process.poll() for server in servers] == [None, None]
 
 
-def test_what_could_not_be_sent_goes_to_another_server() -> None:
-    """While one server cannot be reached, every call is answered by the other one, an assign too."""
+def test_unsent_requests_go_to_another_server() -> None:
+    """While one server is unreachable, the other one answers every call, assigns included."""
     with Recorder("answer") as recorder, Nginx([("127.0.0.1", free_port()), recorder.address]) as nginx:
         for n in range(30):
-            for answer in call_all(nginx.url):
-                assert answer.status_code == 200, f"{n}: {answer.request.method}: {answer.status_code} {answer.text}"
+            for response in call_all(nginx.url):
+                assert response.status_code == 200, f"{n}: {response.request.method}: {response.text}"
         assert len(recorder.requests) == 30 * len(CALLS)
 
 
 def test_only_an_acquire_is_sent_again() -> None:
-    """An assign or a cancel that was sent and not answered is not sent again; an acquire is (D4, D12)."""
+    """nginx sends an unanswered acquire to another server, but not an unanswered assign or cancel (D4, D12)."""
     for (method, path), times in zip(CALLS, (1, 2, 1), strict=True):
         with Recorder("cut") as one, Recorder("cut") as other, Nginx([one.address, other.address]) as nginx:
             check_unknown_error(httpx.request(method, nginx.url + path, timeout=60, trust_env=False))
@@ -149,8 +149,8 @@ def test_only_an_acquire_is_sent_again() -> None:
             assert len(sent) == times, sent
 
 
-def test_a_server_that_hangs_keeps_few_waiting() -> None:
-    """A server that accepts and never answers gets few requests, and its acquires go to the other one in the end."""
+def test_a_server_that_hangs_delays_few_requests() -> None:
+    """A server that never answers gets few requests, and the other server answers these acquires in the end."""
     with (
         Recorder("stay silent") as hanging,
         Recorder("answer") as other,
@@ -166,14 +166,14 @@ def test_a_server_that_hangs_keeps_few_waiting() -> None:
             return statuses
 
         with ThreadPoolExecutor(8) as pool:
-            answers = [status for statuses in pool.map(poll, range(8)) for status in statuses]
-        assert set(answers) == {200}, answers
-        assert 0 < len(hanging.requests) < 8, f"{len(hanging.requests)} of {len(answers)} requests"
+            answered = [status for statuses in pool.map(poll, range(8)) for status in statuses]
+        assert set(answered) == {200}, answered
+        assert 0 < len(hanging.requests) < 8, f"{len(hanging.requests)} of {len(answered)} requests"
 
 
-def test_an_answer_that_does_not_come_is_a_500() -> None:
-    """When the only server hangs, each call is answered `Unknown error` in the end, having been sent once (D11)."""
+def test_a_missing_response_becomes_a_500() -> None:
+    """If the only server hangs, nginx sends it each call once and then answers 500 `Unknown error` (D11)."""
     with Recorder("stay silent") as hanging, Nginx([hanging.address]) as nginx:
-        for answer in call_all(nginx.url):
-            check_unknown_error(answer)
+        for response in call_all(nginx.url):
+            check_unknown_error(response)
         assert len(hanging.requests) == len(CALLS), hanging.requests

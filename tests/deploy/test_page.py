@@ -1,4 +1,4 @@
-"""The page deploy/README.md: its statements do what it says."""
+"""The SQL statements of deploy/README.md work."""
 
 import re
 
@@ -10,19 +10,19 @@ from tests.deploy.conftest import start
 PAGE = (ROOT / "deploy" / "README.md").read_text()
 
 
-def test_the_service_can_use_the_role_and_the_database_of_the_page() -> None:
-    """The page's first statements make what the service needs; the other ones are statements of PostgreSQL too."""
+def test_the_statements_of_the_page_work() -> None:
+    """The page's first statements create a role and a database for the server; PostgreSQL accepts the others."""
     first, *others = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     with PostgreSQL() as postgresql:
         postgresql.execute("DROP DATABASE orders", "postgres")
-        # The tests' superuser has the name that the page gives the service's role.
+        # The page's role has the same name as the tests' superuser, so it gets another one.
         for statement in (
             first.replace("ROLE orders", "ROLE service").replace("OWNER orders", "OWNER service").split(";")
         ):
             if statement.strip():
                 postgresql.execute(statement, "postgres")
         url = postgresql.url.replace("orders@", "service:PASSWORD@")
-        with start(url) as service, Client(service.url) as client:
+        with start(url) as server, Client(server.url) as client:
             assert message(client.assign("order", "executor")) == CREATED
         for statement in "".join(others).split(";"):
             if statement.split("--")[0].strip():

@@ -1,4 +1,4 @@
-"""examples/ci: the jobs, read as a CI service reads them, and their commands, run beside a tiny client."""
+"""examples/ci: the CI jobs are well-formed, and their commands test a small client against the server."""
 
 import re
 import shutil
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.processes import end_group, path_with, start, without_orders_variables
+from harness.postgresql import free_port
+from harness.processes import clean_environment, end_group, path_with, start
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "ci"
@@ -23,8 +24,8 @@ set -euo pipefail
 curl --silent --show-error --fail --noproxy '*' --request POST "$ORDERS_URL/_controls/reset"
 curl --silent --show-error --fail --noproxy '*' "$ORDERS_URL/order/acquire?executor_id=executor-1"
 """
-# The installation itself is tested in tests/test_readme.py. Here the checkout's own code runs, and what is left of
-# `pip install` is that it is asked for a project that is there.
+# tests/examples/test_readme.py tests the installation. Here the checkout's code runs, and `pip install` only checks
+# that there is a project to install.
 PIP = """\
 #!/usr/bin/env bash
 [[ $# == 2 && $1 == install && -f $2/pyproject.toml ]]
@@ -37,7 +38,7 @@ exec {sys.executable} -m orders "$@"
 
 @dataclass
 class Job:
-    """A job of one of the CI services: its variables, the scripts that it runs, and those for a failure."""
+    """A CI job: its variables, its scripts, the scripts that run after a failure, and the shell that runs them."""
 
     variables: dict[str, str]
     scripts: list[str]
@@ -46,7 +47,7 @@ class Job:
 
 
 def github_job(text: str) -> Job:
-    """Return the job of the GitHub Actions workflow; each step is a script of its own."""
+    """Return the job of the GitHub Actions workflow. Each step is a script."""
     steps = yaml.safe_load(text)["jobs"]["client"]["steps"]
     scripts = [step for step in steps if "run" in step]
     return Job(
@@ -58,7 +59,7 @@ def github_job(text: str) -> Job:
 
 
 def gitlab_job(text: str) -> Job:
-    """Return the job of the GitLab CI configuration; all of its lines are one script, and those after it another."""
+    """Return the job of the GitLab CI configuration. The lines of `script` are one script."""
     job = yaml.safe_load(text)["client"]
     return Job(
         variables={"CI_JOB_STATUS": "failed", **job["variables"]},
@@ -73,25 +74,25 @@ JOBS = {"github.yml": github_job, "gitlab.yml": gitlab_job}
 
 @dataclass
 class Workspace:
-    """The repository of a client, in which a job runs."""
+    """The repository of a client, where a job runs."""
 
     directory: Path
     groups: list[int] = field(default_factory=list)
 
     def run_script(self, script: str, job: Job) -> tuple[int, str]:
-        """Run a script as the CI service does; return its exit code and what it printed."""
+        """Run a script as the CI service does; return its exit code and its output."""
         programs = self.directory.parent / "programs"
         process = start(
             [*job.shell, f"exec 2>&1\n{script}"],
             cwd=self.directory,
-            env=without_orders_variables({"PATH": path_with(programs), **job.variables}),
+            env=clean_environment(PATH=path_with(programs), **job.variables),
         )
         self.groups.append(process.pid)
         output, _ = process.communicate(timeout=TIMEOUT_S)
         return process.returncode, output
 
     def run_job(self, job: Job) -> tuple[int, str]:
-        """Run a job up to the first script that fails, then those for a failure; return the code and all output."""
+        """Run a job; return its exit code and output. If a script fails, the scripts for a failure replace the rest."""
         outputs = []
         for script in job.scripts:
             code, output = self.run_script(script, job)
@@ -102,14 +103,14 @@ class Workspace:
         return code, "".join(outputs)
 
     def end(self) -> None:
-        """End what the scripts left running, as the CI service does at the end of a job."""
+        """Kill the processes that the scripts left running, as the CI service does at the end of a job."""
         for group in self.groups:
             end_group(group)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    """The repository of a client, with this project checked out beside it."""
+    """The repository of a client, with stand-ins for `pip` and `orders` in PATH."""
     programs = tmp_path / "programs"
     workspace = Workspace(tmp_path / "client")
     for directory in (programs, workspace.directory):
@@ -125,28 +126,20 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     workspace.end()
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def read_job(name: str, workspace: Workspace, port: int) -> Job:
-    """Return a job, on a port of its own, with this project in the place of REPOSITORY."""
+    """Return a job that uses `port`, and this project as REPOSITORY."""
     text = (EXAMPLES / name).read_text().replace("8080", str(port))
     if name == "github.yml":
-        # The checkout is an action of GitHub's.
+        # On GitHub, an action does the checkout.
         shutil.copytree(ROOT / "orders", workspace.directory / "orders-service" / "orders")
         shutil.copy(ROOT / "pyproject.toml", workspace.directory / "orders-service")
     return JOBS[name](text.replace("REPOSITORY", str(ROOT)))
 
 
-def test_the_github_workflow_has_the_shape_of_one() -> None:
+def test_the_github_workflow_is_well_formed() -> None:
     """The workflow checks out both repositories, and every step is an action or a script."""
     text = (EXAMPLES / "github.yml").read_text()
-    # In YAML 1.1, which this parser reads, `on` is a truth value.
+    # The parser reads YAML 1.1, where `on` means true.
     workflow = yaml.safe_load(text)
     assert set(workflow) == {"name", True, "jobs"} and workflow[True] == ["push", "pull_request"], workflow
     (job,) = workflow["jobs"].values()
@@ -159,8 +152,8 @@ def test_the_github_workflow_has_the_shape_of_one() -> None:
     assert job["steps"][1]["with"] == {"repository": "REPOSITORY", "path": "orders-service"}
 
 
-def test_the_gitlab_job_has_the_shape_of_one() -> None:
-    """The job clones the service, and every line of its scripts is text."""
+def test_the_gitlab_job_is_well_formed() -> None:
+    """The job clones this project, and every line of its scripts is a string."""
     configuration = yaml.safe_load((EXAMPLES / "gitlab.yml").read_text())
     (job,) = configuration.values()
     assert set(job) == {"image", "variables", "script", "after_script"}, job
@@ -169,15 +162,15 @@ def test_the_gitlab_job_has_the_shape_of_one() -> None:
 
 
 def test_both_jobs_run_the_same_commands() -> None:
-    """From the installation to the client's tests, the two services are told the same."""
+    """The GitHub job and the GitLab job run the same commands, with the same server URL."""
     github, gitlab = (JOBS[name]((EXAMPLES / name).read_text()) for name in ("github.yml", "gitlab.yml"))
     assert github.scripts == gitlab.scripts[0].split("\n")[1:]
     assert github.variables["ORDERS_URL"] == gitlab.variables["ORDERS_URL"]
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_the_client_is_tested_against_the_server(workspace: Workspace, name: str) -> None:
-    """The client's tests find the server ready at ORDERS_URL, with its controls, and the job succeeds."""
+def test_the_job_tests_the_client_against_the_server(workspace: Workspace, name: str) -> None:
+    """The client's tests find the server with its controls at ORDERS_URL, and the job succeeds."""
     code, output = workspace.run_job(read_job(name, workspace, free_port()))
     assert code == 0, output
     answers = '{"message": "Successfully reset"}{"message": "There are no orders assigned to you"}'
@@ -185,8 +178,8 @@ def test_the_client_is_tested_against_the_server(workspace: Workspace, name: str
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_the_log_is_shown_if_the_tests_fail(workspace: Workspace, name: str) -> None:
-    """If the client's tests fail, so does the job, and the server's log has the requests that they sent."""
+def test_the_job_prints_the_log_if_the_tests_fail(workspace: Workspace, name: str) -> None:
+    """If the client's tests fail, the job fails too, and prints the server's log with their requests."""
     with (workspace.directory / "test-client").open("a") as client:
         client.write("exit 3\n")
     code, output = workspace.run_job(read_job(name, workspace, free_port()))
@@ -196,7 +189,7 @@ def test_the_log_is_shown_if_the_tests_fail(workspace: Workspace, name: str) -> 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_server_that_cannot_start_fails_the_job(workspace: Workspace, name: str) -> None:
-    """If the port is taken, the client's tests do not run, and the log says why."""
+    """If the port is taken, the client's tests do not run, and the job prints the reason."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         code, output = workspace.run_job(read_job(name, workspace, port))
@@ -204,8 +197,8 @@ def test_a_server_that_cannot_start_fails_the_job(workspace: Workspace, name: st
     assert output.endswith(f"orders: cannot listen on 127.0.0.1:{port}: Address already in use\n"), output
 
 
-def test_the_log_is_not_shown_if_the_tests_succeed(workspace: Workspace) -> None:
-    """GitLab runs what comes after the tests in any case; it shows the log only if they failed."""
+def test_the_job_does_not_print_the_log_if_the_tests_succeed(workspace: Workspace) -> None:
+    """GitLab always runs `after_script`, which prints the log only if the job failed."""
     job = read_job("gitlab.yml", workspace, free_port())
     (workspace.directory / "orders.log").write_text("the log\n")
     job.variables["CI_JOB_STATUS"] = "success"

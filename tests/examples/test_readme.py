@@ -1,4 +1,4 @@
-"""The README's commands, run as a reader would run them, in a clone of their own."""
+"""The README's commands, run in a fresh clone, as a reader runs them."""
 
 import json
 import os
@@ -6,15 +6,15 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from harness.processes import end_group, run, start
+from harness.processes import clean_environment, end_group, run, start
 from harness.programs import require_program
-from tests.test_testing import foreign_pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -25,15 +25,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def normalised(answer: str) -> str:
-    """Return an answer with its UUIDs and times made equal."""
-    answer = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", answer)
-    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME", answer)
+def normalised(output: str) -> str:
+    """Return output with placeholders for UUIDs and times."""
+    output = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", output)
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME", output)
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone, with what is not committed yet."""
+    """A fresh clone, with the changes that are not committed yet."""
     clone = tmp_path_factory.mktemp("readme") / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     changed = subprocess.run(
@@ -45,16 +45,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-def reader_environment() -> dict[str, str]:
-    """Return the environment without what these tests, or the environment that they run in, have put there."""
-    ours = ("COV", "PYTEST", "PYTHON", "VIRTUAL")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-
-
 @contextmanager
 def serving(command: str, clone: Path) -> Iterator[str]:
-    """Run a command of the README, which starts a server, in a clone; return the server's URL."""
-    server = start(["sh", "-c", command], cwd=clone, env={**reader_environment(), "ORDERS_PORT": "0"}, stderr=None)
+    """Run a command of the README that starts a server, while the block runs; yield the server's URL."""
+    server = start(["sh", "-c", command], cwd=clone, env=clean_environment(ORDERS_PORT="0"), stderr=None)
     try:
         assert server.stdout
         ready = next((line for line in server.stdout if line.startswith("orders listening on ")), "")
@@ -69,31 +63,31 @@ def serving(command: str, clone: Path) -> Iterator[str]:
 
 
 def check_calls(console: str, url: str) -> None:
-    """Make the calls of a console block, and compare what comes back with what the README says."""
+    """Run the curl commands of a console block, and compare their output with the README's."""
     calls = re.findall(r"^\$ (curl .*)\n(.*)$", console, re.MULTILINE)
     assert len(calls) == 3
     require_program("curl")
-    for command, answer in calls:
+    for command, output in calls:
         arguments = [*shlex.split(command.replace("http://127.0.0.1:8080", url)), "--silent", "--show-error"]
         ended = subprocess.run(arguments, capture_output=True, text=True, timeout=20)
-        assert normalised(ended.stdout + ended.stderr.strip()) == normalised(answer), command
+        assert normalised(ended.stdout + ended.stderr.strip()) == normalised(output), command
 
 
 @pytest.mark.timeout(600)
-def test_the_commands_work_and_the_answers_are_real(clone: Path) -> None:
-    """In a fresh clone, the first command starts the server, and the curl calls are answered as the README says."""
+def test_the_first_command_starts_the_server(clone: Path) -> None:
+    """The README's first command starts the server, and its curl commands print what the README shows."""
     with serving(blocks("sh")[0], clone) as url:
         check_calls(blocks("console")[0], url)
     assert (clone / "orders.db").exists()
 
 
 @pytest.mark.timeout(600)
-def test_the_contract_suite_judges_this_server(clone: Path) -> None:
-    """In a fresh clone, the second command installs the contract suite, aims it at the server, and has a verdict."""
+def test_the_second_command_runs_the_contract_suite(clone: Path) -> None:
+    """The README's second command installs the contract suite and runs it against the server."""
     with serving(blocks("sh")[0], clone) as url:
-        # All clauses are checked on this server elsewhere.
+        # One clause is enough here. tests/contract_suite checks all of them on this server.
         command = blocks("sh")[1].rstrip().replace("http://127.0.0.1:8080", url) + " --clause ASSIGN-1"
-        ended = run(["sh", "-c", command], timeout_s=600, cwd=clone, env=reader_environment())
+        ended = run(["sh", "-c", command], timeout_s=600, cwd=clone, env=clean_environment())
     assert ended.returncode == 0, ended.stdout + ended.stderr
     report = json.loads((clone / "contract-report" / "report.json").read_text())
     verdicts = {clause["id"]: clause["verdict"] for clause in report["clauses"]}
@@ -101,8 +95,8 @@ def test_the_contract_suite_judges_this_server(clone: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_lost_answer_is_real(clone: Path) -> None:
-    """With the controls on, as the README starts them, the answer is lost and the repeat is refused."""
+def test_the_controls_lose_a_response(clone: Path) -> None:
+    """The README's commands for the test controls lose a response, and the repeated request is refused."""
     (command,) = [block for block in blocks("sh") if "--controls" in block]
     if not (clone / ".venv").exists():
         subprocess.run(["sh", "-c", blocks("sh")[0].rpartition("&&")[0]], cwd=clone, check=True)
@@ -130,7 +124,9 @@ class my_client:
 
 
 def test_the_python_test_passes(tmp_path: Path) -> None:
-    """The README's test of a client passes, in a project of its own, with a client that repeats its request."""
+    """The README's test passes with a client that repeats its request."""
     (example,) = blocks("python")
     (tmp_path / "test_readme_example.py").write_text(f"{MY_CLIENT}\n\n{example}")
-    assert "1 passed" in foreign_pytest(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "-W", "error"]
+    ended = run(command, timeout_s=100, cwd=tmp_path, env=clean_environment())
+    assert ended.returncode == 0 and "1 passed" in ended.stdout, ended.stdout + ended.stderr

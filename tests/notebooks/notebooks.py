@@ -1,4 +1,4 @@
-"""Notebooks: executed in fresh kernels, compared with the outputs that they are stored with, and stored."""
+"""Executes notebooks in fresh kernels, compares their outputs with the stored ones, and stores notebooks."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[1-9]_*.ipynb"))
-# Its sitecustomize.py keeps the kernels from the internet.
+# The sitecustomize.py in this folder blocks the kernels' access to the internet.
 GUARD = Path(__file__).parent / "guard"
 REFRESH = "tox run -e notebooks -- --refresh"
 CELL_TIMEOUT_S = 240
@@ -26,11 +26,11 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Variables of this run of pytest, and those that make the width and the colours of a run of pytest in a notebook.
-OURS = ("COLUMNS", "COV", "FORCE_COLOR", "LINES", "ORDERS", "PY", "TMPDIR")
+# Environment variables that kernels do not inherit: those of this test run, and those that change a terminal's look.
+EXCLUDED = ("COLUMNS", "COV", "FORCE_COLOR", "LINES", "ORDERS", "PY", "TMPDIR")
 
 NUMBER = r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?"
-# What may differ between two runs, and what is compared in its place.
+# Output that may differ between two runs -> its placeholder.
 VOLATILE = [
     (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     (r"\b[0-9a-f]{32}\b", "ID"),
@@ -40,14 +40,14 @@ VOLATILE = [
     (rf"{NUMBER}(?:/| requests/| orders/)s\b", "RATE"),
     (rf"{NUMBER} ×", "RATIO"),
     (rf"{NUMBER}(?:s| s| ms| [µμ]s| minutes)\b", "DURATION"),
-    # Where figures are aligned, the spaces before them are as many as their digits leave.
+    # The number of spaces before an aligned figure depends on its digits.
     (r" {2,}(RATE|RATIO|DURATION)\b", r" \1"),
     (r"/tmp/[\w./+-]*", "/tmp/PATH"),
 ]
 
 
 class ExecutionError(Exception):
-    """A notebook that does not run to its end; the message says where and why."""
+    """A notebook does not run to its end. The message names the cell and the reason."""
 
 
 def read(path: Path) -> NotebookNode:
@@ -57,9 +57,9 @@ def read(path: Path) -> NotebookNode:
 
 
 def execute(path: Path) -> NotebookNode:
-    """Execute a notebook in a fresh kernel, in the notebooks' folder, without internet; return it as it is then.
+    """Execute a notebook in a fresh kernel, in the notebooks' folder, without internet; return it with its outputs.
 
-    Raises ExecutionError at the first cell that fails or takes too long. The kernel has ended in any case.
+    Raises ExecutionError at the first cell that fails or takes too long. In any case, the kernel ends.
     """
     notebook = read(path)
     started: list[NotebookNode] = []
@@ -72,43 +72,38 @@ def execute(path: Path) -> NotebookNode:
         store_widget_state=False,
         on_cell_execute=lambda cell, cell_index: started.append(cell),
     )
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(EXCLUDED)}
     with tempfile.TemporaryDirectory() as profile:
         try:
             client.execute(env=inherited | {"PYTHONPATH": str(GUARD), "IPYTHONDIR": profile})
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             cell = started[-1]
-            why = without_colours(str(error))
-            what = "" if cell.source in why else f"{cell.source}\n\n"
-            raise ExecutionError(f"{path.name}, cell [{len(started)}] ({cell.id}): {what}{why}") from None
+            reason = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # without colours
+            source = "" if cell.source in reason else f"{cell.source}\n\n"
+            raise ExecutionError(f"{path.name}, cell [{len(started)}] ({cell.id}): {source}{reason}") from None
     return as_stored(notebook)
 
 
-def without_colours(text: str) -> str:
-    """Return text without what sets a terminal's colours."""
-    return re.sub(r"\x1b\[[\d;]*m", "", text)
-
-
 def as_stored(notebook: NotebookNode) -> NotebookNode:
-    """Return a notebook as its file has it: no metadata of its tools and cells, no standard error."""
+    """Return a notebook as it is stored: without metadata of tools and cells, and without standard error."""
     stored = deepcopy(notebook)
     stored.metadata = nbformat.from_dict(METADATA)
     for cell in stored.cells:
         cell.metadata = NotebookNode()
         if cell.cell_type == "code":
-            cell.outputs = joined(output for output in cell.outputs if output.get("name") != "stderr")
+            cell.outputs = merge_streams(output for output in cell.outputs if output.get("name") != "stderr")
     return stored
 
 
-def joined(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
-    """Return outputs with the neighbours among the texts made one: how they were cut depends on the moment."""
-    found: list[NotebookNode] = []
+def merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
+    """Return outputs with adjacent streams merged. How printed text is split into streams differs between runs."""
+    merged: list[NotebookNode] = []
     for output in outputs:
-        if found and output.output_type == found[-1].output_type == "stream":
-            found[-1].text += output.text
+        if merged and output.output_type == merged[-1].output_type == "stream":
+            merged[-1].text += output.text
         else:
-            found.append(output)
-    return found
+            merged.append(output)
+    return merged
 
 
 def as_text(notebook: NotebookNode) -> str:
@@ -122,14 +117,14 @@ def store(notebook: NotebookNode, path: Path) -> None:
 
 
 def normalised(text: str) -> str:
-    """Return text with all that may differ between two runs made equal."""
+    """Return text with placeholders for everything that may differ between two runs."""
     for pattern, replacement in VOLATILE:
         text = re.sub(pattern, replacement, text)
     return text
 
 
 def lines_of(cell: NotebookNode) -> list[str]:
-    """Return what is compared of a cell's outputs: their kinds, and their texts, normalised."""
+    """Return the lines to compare: the kinds of a cell's outputs and their normalised texts."""
     lines = []
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -145,14 +140,14 @@ def lines_of(cell: NotebookNode) -> list[str]:
 
 
 def differences(name: str, stored: NotebookNode, fresh: NotebookNode) -> str:
-    """Return how the fresh outputs of a notebook differ from the stored ones, cell by cell; nothing if they do not."""
+    """Return a diff of stored and fresh outputs for each cell that differs, or an empty string."""
     found = []
     for number, (before, after) in enumerate(zip(code_cells(stored), code_cells(fresh), strict=True), 1):
         if diff := "\n".join(unified_diff(lines_of(before), lines_of(after), "stored", "fresh", lineterm="")):
             found.append(f"{name}, cell [{number}] ({after.id}): the outputs differ\n{diff}")
-    return "\n\n".join([*found, f"To store the fresh ones: {REFRESH}"]) if found else ""
+    return "\n\n".join([*found, f"To store the fresh outputs: {REFRESH}"]) if found else ""
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Return the cells of a notebook that have code."""
+    """Return the code cells of a notebook."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,4 +1,4 @@
-"""JupyterLab, as `tox run -e lab` and the README start it."""
+"""JupyterLab, started as the README and `tox run -e lab` start it."""
 
 import json
 import re
@@ -19,7 +19,7 @@ TOKEN = "token"
 
 
 def commands() -> dict[str, str]:
-    """Return the command that opens the notebooks, by where it stands."""
+    """Return the command that opens the notebooks, by the file that has it."""
     tox = ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
     found = {"tox.ini": tox["testenv:lab"]["commands"].removesuffix(" {posargs}")}
@@ -29,16 +29,16 @@ def commands() -> dict[str, str]:
     return found
 
 
-def test_there_is_one_command() -> None:
-    """Both pages and tox open the notebooks in the same way."""
+def test_pages_and_tox_have_the_same_command() -> None:
+    """Both pages and tox open the notebooks with the same command."""
     assert len(set(commands().values())) == 1, commands()
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
-    """The address of a JupyterLab that was started by that command, without a browser.
+    """The address that JupyterLab prints after that command, without a browser.
 
-    It takes the first port that is free: for port 0, the address that it prints has that 0.
+    JupyterLab chooses the first free port. With port 0, the address would not have the real port.
     """
     _, *arguments = shlex.split(commands()["tox.ini"])
     options = ["--no-browser", "--allow-root", f"--IdentityProvider.token={TOKEN}"]
@@ -63,18 +63,18 @@ def lab(tmp_path: Path) -> Iterator[str]:
         server.communicate()
 
 
-def test_it_opens_on_the_quickstart_with_all_that_the_notebooks_link_to(lab: str) -> None:
-    """The address that it prints is that of the first notebook; files beside their folder can be opened too."""
+def test_jupyterlab_opens_the_quickstart(lab: str) -> None:
+    """JupyterLab prints the address of the first notebook, and can open all notebooks and the files they link to."""
     assert lab.partition("?")[0].endswith("/lab/tree/notebooks/1_quickstart.ipynb"), lab
     root = lab.partition("/lab/")[0]
 
     def get(path: str) -> dict[str, object]:
-        """Return what Jupyter's API says."""
+        """Call Jupyter's API; return the JSON of the response."""
         with urllib.request.urlopen(f"{root}/api/{path}?token={TOKEN}", timeout=30) as response:
             found: dict[str, object] = json.load(response)
             return found
 
-    # It prints its address before it listens there.
+    # JupyterLab prints its address before it listens.
     wait_until(lambda: is_listening(root), "JupyterLab listens")
     for notebook in NOTEBOOKS:
         assert get(f"contents/notebooks/{notebook.name}")["type"] == "notebook"

@@ -1,4 +1,4 @@
-"""What executes and compares the notebooks, on small ones made for it."""
+"""The code that executes, compares and stores notebooks, tested on small notebooks."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def notebook_of(*sources: str) -> NotebookNode:
-    """Return a notebook with cells of code, after one of text."""
+    """Return a notebook with a title and these code cells."""
     cells = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources, 1)]
     notebook: NotebookNode = new_notebook(cells=[new_markdown_cell("# 9. Small", id="title"), *cells])
     return notebook
@@ -41,8 +41,8 @@ def refreshed(path: Path, *sources: str) -> NotebookNode:
     return read(path)
 
 
-def test_a_cell_that_fails_is_named(path: Path) -> None:
-    """The error has the notebook, the cell, its source, and the traceback as plain text."""
+def test_the_error_names_a_failing_cell(path: Path) -> None:
+    """If a cell fails, the error has the notebook, the cell, its source, and the traceback as plain text."""
     store(notebook_of("answer = 41", "answer / 0", "print('not reached')"), path)
     with pytest.raises(ExecutionError) as raised:
         execute(path)
@@ -52,33 +52,33 @@ def test_a_cell_that_fails_is_named(path: Path) -> None:
     assert "\x1b" not in message and "not reached" not in message
 
 
-def test_a_cell_that_takes_too_long_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cell that does not end is an error like any other."""
+def test_the_error_names_a_cell_that_takes_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a cell does not end in time, the error has the cell and its source."""
     monkeypatch.setattr("tests.notebooks.notebooks.CELL_TIMEOUT_S", 1)
     store(notebook_of("import time\ntime.sleep(600)"), path)
     with pytest.raises(ExecutionError, match=r"cell \[1\] \(cell-1\): (?s:.*)time\.sleep\(600\)"):
         execute(path)
 
 
-def test_a_kernel_that_dies_is_reported_with_its_cell(path: Path) -> None:
-    """If the kernel dies, the error has the cell that it died in."""
+def test_the_error_names_the_cell_in_which_a_kernel_dies(path: Path) -> None:
+    """If the kernel dies, the error has the cell that was running, and its source."""
     store(notebook_of("import os", "os._exit(3)"), path)
     with pytest.raises(ExecutionError, match=r"cell \[2\] \(cell-2\): os\._exit\(3\)\s+Kernel died"):
         execute(path)
 
 
-def test_a_cell_that_fails_leaves_no_server(path: Path, tmp_path: Path) -> None:
-    """The server that a notebook has started ends with the notebook, also if a cell fails before it is stopped."""
+def test_a_failing_cell_leaves_no_server(path: Path, tmp_path: Path) -> None:
+    """A notebook's server ends with the notebook, even if a cell fails before the server is stopped."""
     url = tmp_path / "url"
     start = f"from pathlib import Path\nfrom course import serve\nPath({str(url)!r}).write_text(serve().url)"
     store(notebook_of(start, "1 / 0"), path)
     with pytest.raises(ExecutionError, match="ZeroDivisionError"):
         execute(path)
-    assert not is_listening(url.read_text()), "a server listens there still"
+    assert not is_listening(url.read_text()), "the server is still listening"
 
 
-def test_a_notebook_that_was_refreshed_is_as_stored(path: Path) -> None:
-    """A refresh replaces what is stored; the next run finds the same, though ids and times are others."""
+def test_a_refreshed_notebook_has_no_differences(path: Path) -> None:
+    """After a refresh, the next run finds no differences, although ids and times have changed."""
     volatile = "import time, uuid\nprint(uuid.uuid4(), f'{time.time_ns() % 977} ms')"
     notebook = refreshed(path, volatile, "from course import table\ntable([{'status': 200}])")
     fresh = execute(path)
@@ -87,8 +87,8 @@ def test_a_notebook_that_was_refreshed_is_as_stored(path: Path) -> None:
     assert path.read_text() == as_text(as_stored(notebook))
 
 
-def test_a_stored_output_that_changed_is_reported(path: Path) -> None:
-    """What differs is shown with the notebook, the cell, both sides, and the command that stores the fresh one."""
+def test_a_changed_output_is_reported(path: Path) -> None:
+    """The report has the notebook, the cell, a diff, and the command that stores the fresh output."""
     refreshed(path, "print('same')", "print('400 Bad Request')\nprint('already exists')")
     path.write_text(path.read_text().replace("400 Bad Request\\n", "200 OK\\n"))
     message = differences(path.name, read(path), execute(path))
@@ -97,8 +97,8 @@ def test_a_stored_output_that_changed_is_reported(path: Path) -> None:
     assert "cell [1]" not in message and message.endswith(REFRESH)
 
 
-def test_what_is_stored_depends_on_nothing_but_the_notebook(path: Path) -> None:
-    """A file has no metadata of its cells and tools and no standard error, and texts that were printed are one."""
+def test_a_stored_notebook_is_reproducible(path: Path) -> None:
+    """A stored notebook has no metadata of cells or tools and no standard error, and its printed text is merged."""
     source = "import sys\nprint('a', flush=True)\nprint('!', file=sys.stderr, flush=True)\nprint('b')"
     notebook = notebook_of(source)
     notebook.cells[1].metadata["collapsed"] = True
@@ -131,8 +131,8 @@ def test_what_is_stored_depends_on_nothing_but_the_notebook(path: Path) -> None:
         ("at /tmp/tmpab_12/orders.db'", "at /tmp/xyz'"),
     ],
 )
-def test_what_differs_from_run_to_run_is_not_compared(one: str, other: str) -> None:
-    """Ids, times, ports, durations, ratios, rates and temporary paths may be others at every run."""
+def test_volatile_output_is_not_compared(one: str, other: str) -> None:
+    """Ids, times, ports, durations, ratios, rates and temporary paths may differ."""
     assert normalised(one) == normalised(other)
 
 
@@ -151,13 +151,13 @@ def test_what_differs_from_run_to_run_is_not_compared(one: str, other: str) -> N
         ("acquire_time: 2026-01-31T12:00:00Z", "acquire_time: null"),
     ],
 )
-def test_what_is_said_is_compared(one: str, other: str) -> None:
-    """A status, a message, a count, an identifier: whatever is not one of those differs."""
+def test_all_other_output_is_compared(one: str, other: str) -> None:
+    """Statuses, messages, counts, identifiers and all other output must be equal."""
     assert normalised(one) != normalised(other)
 
 
-def test_images_are_compared_by_their_kind() -> None:
-    """A chart that looks different is the same, one that is missing is not."""
+def test_images_are_compared_by_kind() -> None:
+    """A chart that looks different is no difference; a missing chart is."""
     one, other, none = notebook_of("draw()"), notebook_of("draw()"), notebook_of("draw()")
     for notebook, data in ((one, "AAAA"), (other, "BBBB")):
         notebook.cells[1].outputs = [new_output("display_data", {"image/png": data})]
@@ -166,7 +166,7 @@ def test_images_are_compared_by_their_kind() -> None:
 
 
 def test_a_proxy_in_the_environment_does_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The requests of a reader who is behind a proxy go to the server itself."""
+    """A notebook sends its requests directly to the server, even if the environment names a proxy."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "example.com")
@@ -193,7 +193,7 @@ print(reach(socket.AF_INET, ("127.0.0.1", 9)), reach(socket.AF_UNIX, "/tmp/none"
 
 
 def test_a_notebook_has_no_internet(path: Path) -> None:
-    """A kernel, and Python that it starts, may reach this machine and nothing else, and looks up no name."""
+    """A kernel, and each Python process that it starts, can connect only to this machine, and look up no other name."""
     elsewhere = f"import subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', {REACH!r}], text=True))"
     notebook = refreshed(path, REACH, elsewhere)
     for cell in notebook.cells[1:]:

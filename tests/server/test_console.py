@@ -1,4 +1,4 @@
-"""What `orders serve` says to a person at a terminal, and not to a script."""
+"""What `orders serve` prints on a terminal."""
 
 import os
 import pty
@@ -17,16 +17,16 @@ from harness.processes import end_group, start
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def at_a_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, str]:
-    """Run the server with standard error on a terminal; return its first line and what the terminal shows."""
-    terminal, end = pty.openpty()
+def run_on_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, str]:
+    """Run the server with standard error on a terminal; return its first line and the terminal's text."""
+    terminal, stderr = pty.openpty()
     process = start(
         [sys.executable, "-m", "orders", "serve", "--port", "0", "--database", "sqlite:///:memory:", *options],
-        stderr=end,
+        stderr=stderr,
         cwd=cwd,
         env={**os.environ, "TERM": "xterm", **environment},
     )
-    os.close(end)
+    os.close(stderr)
     shown = b""
     try:
         assert process.stdout
@@ -49,9 +49,9 @@ def at_a_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, st
 
 
 @pytest.mark.parametrize("controls", [True, False])
-def test_a_person_is_shown_where_to_look(tmp_path: Path, controls: bool) -> None:
+def test_a_terminal_shows_the_urls(tmp_path: Path, controls: bool) -> None:
     """On a terminal, the server lists `/docs`, the three operations, and the controls if they are on, in colour."""
-    first_line, shown = at_a_terminal(*(["--controls"] if controls else []), cwd=tmp_path)
+    first_line, shown = run_on_terminal(*(["--controls"] if controls else []), cwd=tmp_path)
     assert ESCAPES.search(shown)
     url = first_line.split()[-1]
     expected = [
@@ -66,7 +66,7 @@ def test_a_person_is_shown_where_to_look(tmp_path: Path, controls: bool) -> None
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colour_can_be_refused(tmp_path: Path, environment: dict[str, str]) -> None:
-    """A terminal without colours, or a person who wants none, gets the same lines plain."""
-    _, shown = at_a_terminal(cwd=tmp_path, **environment)
+def test_colour_can_be_turned_off(tmp_path: Path, environment: dict[str, str]) -> None:
+    """With `NO_COLOR`, or on a terminal without colours, the lines are plain."""
+    _, shown = run_on_terminal(cwd=tmp_path, **environment)
     assert "/order/acquire" in shown and not ESCAPES.search(shown), shown

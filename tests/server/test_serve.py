@@ -1,4 +1,4 @@
-"""Starting, stopping and supervising: readiness, signals, workers that die."""
+"""Starting and stopping the server, its workers, and its connections."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from harness.client import CREATED, NO_ORDERS, Client, message
 from harness.load import Load
-from harness.processes import end_group, start
+from harness.processes import children, end_group, start
 from harness.server import ServerProcess, execute, url_of, wait_until
 from orders.contract import Contract
 from orders.http.app import App
@@ -28,13 +28,8 @@ from orders.storage.database import DatabaseURL
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def children(pid: int) -> list[int]:
-    """Return the process ids of a process's children."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def is_running(pid: int) -> bool:
-    """Return whether a process is there and not a zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -44,75 +39,63 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("workers", ["1", "3"])
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server(database: Path, workers: str, signal_number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end the server with 0, its port is free and its processes are gone."""
-    with ServerProcess("--workers", workers, database=database) as service, Client(service.url) as client:
+    """On SIGTERM or SIGINT, the server exits with 0, frees its port, and leaves no process behind."""
+    with ServerProcess("--workers", workers, database=database) as server, Client(server.url) as client:
         assert message(client.assign("order", "executor")) == CREATED
-        processes = children(service.process.pid)
-        assert service.stop(signal_number) == 0, service.log()
-        assert "Traceback" not in service.log()
+        processes = children(server.process.pid)
+        assert server.stop(signal_number) == 0, server.log()
+        assert "Traceback" not in server.log()
         assert not [process for process in processes if is_running(process)]
         with pytest.raises(ConnectionRefusedError):
-            service.connect()
+            server.connect()
     assert not (database.parent / "orders.db-wal").exists(), "the database was not closed"
 
 
 @pytest.mark.parametrize("keep_alive", [True, False])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_stop_under_load_loses_no_answer(database: Path, workers: str, keep_alive: bool) -> None:
-    """Every request that was sent before the stop is answered; what was answered is in the database (D13).
+    """A stop answers every request that was sent before, and the database has all that was answered (D13).
 
-    A client that connects at the very moment of the stop may be refused or reset, and nothing is done for it.
+    A client that connects at the moment of the stop may be refused or reset; then its request has no effect.
     """
-    with ServerProcess("--workers", workers, database=database) as service:
-        load = Load(service.address, "stop", keep_alive=keep_alive)
+    with ServerProcess("--workers", workers, database=database) as server:
+        load = Load(server.address, "stop", keep_alive=keep_alive)
         time.sleep(0.7)
-        assert service.stop() == 0, service.log()
+        assert server.stop() == 0, server.log()
         load.stop()
     assert not load.errors, load.errors
     assert not (keep_alive and load.lost), load.lost
-    assert len(load.created) > 20, "there was no load to speak of"
+    assert len(load.created) > 20, "there was hardly any load"
     stored = {order for (order,) in execute(database, "SELECT order_id FROM assigned_order")}
     assert stored == set(load.created)
 
 
-def test_a_stop_does_not_wait_for_idle_connections(database: Path) -> None:
-    """Connections that send nothing do not hold the server up."""
-    with ServerProcess(database=database) as service:
-        connections = [service.connect() for _ in range(5)]
-        connections[0].sendall(b"GET /heal")
-        begun = time.monotonic()
-        assert service.stop() == 0
-        assert time.monotonic() - begun < 5
-        for connection in connections:
-            connection.close()
-
-
 def connections_of(pid: int) -> int:
-    """Return how many connections a process has open."""
+    """Return how many TCP connections a process has open."""
     return sum(
         connection.status == psutil.CONN_ESTABLISHED for connection in psutil.Process(pid).net_connections("tcp")
     )
 
 
-def test_the_workers_share_the_connections(database: Path) -> None:
-    """A burst of connections is spread over all workers."""
-    with ServerProcess("--workers", "2", database=database) as service:
-        workers = children(service.process.pid)
+def test_the_workers_share_a_burst_of_connections(database: Path) -> None:
+    """Each of two workers accepts a part of a burst of connections."""
+    with ServerProcess("--workers", "2", database=database) as server:
+        workers = children(server.process.pid)
         assert len(workers) == 2
         bursts: list[list[int]] = []
-        # Which worker runs is up to the system, so one of them may have to take a burst alone; not all bursts.
+        # The system decides which worker runs. So one worker may accept a whole burst, but not ten in a row.
         while len(bursts) < 10 and not (bursts and min(bursts[-1]) >= 6):
             with ExitStack() as crowd:
                 for _ in range(60):
-                    crowd.enter_context(service.connect())
+                    crowd.enter_context(server.connect())
                 wait_until(lambda: sum(map(connections_of, workers)) == 60, "all connections are accepted")
                 bursts.append([connections_of(worker) for worker in workers])
             wait_until(lambda: sum(map(connections_of, workers)) == 0, "all connections are closed")
-        assert min(bursts[-1]) >= 6, f"the connections went {bursts}"
+        assert min(bursts[-1]) >= 6, f"connections per worker, for each burst: {bursts}"
 
 
 def app_with(answer: Response, contract: Contract) -> App:
-    """Return an app that answers everything alike."""
+    """Return an app that answers every request with `answer`."""
 
     async def handle(request: Request) -> Response:
         return answer
@@ -123,7 +106,7 @@ def app_with(answer: Response, contract: Contract) -> App:
 
 
 def test_servers_on_one_socket_take_turns(contract: Contract) -> None:
-    """Of the connections that wait, each of two servers takes as many as it may at once, and leaves the rest."""
+    """Two servers that may accept one connection at a time share the waiting connections equally."""
 
     async def scenario() -> list[bytes]:
         [listener] = listen("127.0.0.1", 0)
@@ -147,10 +130,27 @@ def test_servers_on_one_socket_take_turns(contract: Contract) -> None:
     assert sum(b" 400 " in answer for answer in answers) == 5, answers
 
 
-def test_a_stop_answers_what_has_just_arrived(contract: Contract) -> None:
-    """A request that was sent to an idle server before the stop is answered, on an old connection and a new one.
+def test_a_stop_does_not_wait_for_idle_connections(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop ends even if some connections have sent nothing, or half a request."""
+    monkeypatch.setattr("orders.server.connections.STOP_TIMEOUT_S", 3600.0)
 
-    A request that is sent during the stop is answered, too, and the client told to use another connection.
+    async def scenario() -> None:
+        listeners = listen("127.0.0.1", 0)
+        server = Server(app_with(message_response(404, ""), contract), listeners, idle_timeout_s=3600)
+        with ExitStack() as clients:
+            address = listeners[0].getsockname()
+            connections = [clients.enter_context(socket.create_connection(address)) for _ in range(5)]
+            connections[0].sendall(b"GET /heal")
+            await asyncio.sleep(0.1)
+            await server.stop(quiet_s=0)
+
+    asyncio.run(asyncio.wait_for(scenario(), timeout=60))
+
+
+def test_a_stop_answers_the_latest_requests(contract: Contract) -> None:
+    """A stop answers requests sent just before it, on old and new connections, and requests sent during it.
+
+    The response to a request that is sent during the stop says `Connection: close`.
     """
 
     async def scenario() -> list[bytes]:
@@ -183,48 +183,48 @@ def test_a_stop_answers_what_has_just_arrived(contract: Contract) -> None:
 
 
 def test_a_worker_that_dies_is_replaced(database: Path) -> None:
-    """A killed worker costs the connections it had; the others serve on, and soon there are as many as before."""
-    with ServerProcess("--workers", "2", database=database) as service:
-        before = children(service.process.pid)
+    """When a worker is killed, the others keep serving, and another worker is started in its place."""
+    with ServerProcess("--workers", "2", database=database) as server:
+        before = children(server.process.pid)
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
-        wait_until(lambda: len(set(children(service.process.pid)) - {before[0]}) == 2, "there are two workers again")
-        wait_until(lambda: "starting another" in service.log(), "the log says so")
+        wait_until(lambda: len(set(children(server.process.pid)) - {before[0]}) == 2, "there are two workers again")
+        wait_until(lambda: "starting another" in server.log(), "the log says that another worker starts")
         for n in range(20):
-            with Client(service.url) as client:
+            with Client(server.url) as client:
                 assert message(client.acquire(f"executor-{n}")) == NO_ORDERS
-        assert service.stop() == 0, service.log()
+        assert server.stop() == 0, server.log()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_worker_shuts_nobody_out(database: Path, signal_number: signal.Signals) -> None:
     """A worker that is told to stop is replaced. New clients are served all the time."""
-    with ServerProcess("--workers", "2", database=database) as service:
-        before = children(service.process.pid)
+    with ServerProcess("--workers", "2", database=database) as server:
+        before = children(server.process.pid)
         os.kill(before[0], signal_number)
-        wait_until(lambda: serves(service) and before[0] not in children(service.process.pid), "the worker has ended")
-        wait_until(lambda: serves(service) and len(children(service.process.pid)) == 2, "there is another worker")
-        assert service.stop() == 0, service.log()
+        wait_until(lambda: serves(server) and before[0] not in children(server.process.pid), "the worker has ended")
+        wait_until(lambda: serves(server) and len(children(server.process.pid)) == 2, "there is another worker")
+        assert server.stop() == 0, server.log()
 
 
-def serves(service: ServerProcess) -> bool:
+def serves(server: ServerProcess) -> bool:
     """Return whether a new client gets an answer."""
-    with Client(service.url) as client:
+    with Client(server.url) as client:
         return message(client.acquire("nobody")) == NO_ORDERS
 
 
 def test_workers_do_not_outlive_their_parent(database: Path) -> None:
     """When only the parent is killed, each worker stops by itself, also while another one hangs. The port is free."""
-    with ServerProcess("--workers", "3", database=database) as service:
-        *others, hanging = children(service.process.pid)
+    with ServerProcess("--workers", "3", database=database) as server:
+        *others, hanging = children(server.process.pid)
         os.kill(hanging, signal.SIGSTOP)
-        os.kill(service.process.pid, signal.SIGKILL)
-        service.process.wait(10)
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(10)
         wait_until(lambda: not any(map(is_running, others)), "the other workers have ended")
         os.kill(hanging, signal.SIGCONT)
         wait_until(lambda: not is_running(hanging), "the worker that hung has ended")
         with pytest.raises(ConnectionRefusedError):
-            service.connect()
+            server.connect()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -250,7 +250,7 @@ def test_a_server_that_cannot_say_where_it_listens_exits_with_1(database: Path, 
 
 
 def test_two_servers_share_a_database(database: Path) -> None:
-    """Several servers on one file keep the same order book (D12)."""
+    """Servers on one SQLite file serve the same orders (D12)."""
     with (
         ServerProcess(database=database) as one,
         ServerProcess("--workers", "2", database=database) as other,
@@ -262,32 +262,32 @@ def test_two_servers_share_a_database(database: Path) -> None:
         assert at_other.acquire("executor").content == at_one.acquire("executor").content
 
 
-def test_orders_are_there_after_a_restart(database: Path) -> None:
-    """A stopped server's orders are there when it is started again (D13)."""
-    with ServerProcess(database=database) as service, Client(service.url) as client:
+def test_orders_survive_a_restart(database: Path) -> None:
+    """A server that is stopped and started again still has its orders (D13)."""
+    with ServerProcess(database=database) as server, Client(server.url) as client:
         client.assign("order", "executor")
         before = client.acquire("executor").content
-        service.stop()
-    with ServerProcess(database=database) as service, Client(service.url) as client:
+        server.stop()
+    with ServerProcess(database=database) as server, Client(server.url) as client:
         assert client.acquire("executor").content == before
         assert client.assign("order", "executor").status_code == 400
 
 
-def test_memory_is_forgotten(tmp_path: Path) -> None:
-    """`:memory:` leaves no file, and a server that is started again knows nothing."""
+def test_orders_in_memory_end_with_the_server(tmp_path: Path) -> None:
+    """With `:memory:`, the server writes no file, and has no orders when it is started again."""
     for _ in range(2):
-        with ServerProcess("--database", "sqlite:///:memory:", cwd=tmp_path) as service, Client(service.url) as client:
+        with ServerProcess("--database", "sqlite:///:memory:", cwd=tmp_path) as server, Client(server.url) as client:
             assert message(client.assign("order", "executor")) == CREATED
             assert client.acquire("executor").json()["order_profile"]["order_id"] == "order"
-            service.stop()
+            server.stop()
     assert not list(tmp_path.iterdir())
 
 
-def test_more_connections_than_the_usual_limit_of_files(database: Path) -> None:
-    """The server allows itself as many open files as the system does, whatever the shell's soft limit is."""
-    with ServerProcess(database=database, wrapper=["sh", "-c", 'ulimit -S -n 64; exec "$0" "$@"']) as service:
-        connections = [service.connect() for _ in range(200)]
-        with Client(service.url) as client:
+def test_the_server_raises_its_limit_of_open_files(database: Path) -> None:
+    """The server accepts more connections than the shell's soft limit of open files allows."""
+    with ServerProcess(database=database, wrapper=["sh", "-c", 'ulimit -S -n 64; exec "$0" "$@"']) as server:
+        connections = [server.connect() for _ in range(200)]
+        with Client(server.url) as client:
             assert client.http.get("/health").status_code == 200
         for connection in connections:
             connection.close()

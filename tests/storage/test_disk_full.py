@@ -1,4 +1,4 @@
-"""A disk that is full: errors while it is, nothing half-written, and all as before once there is room."""
+"""A full disk: calls fail while there is no room, and leave nothing half-written; then calls succeed again."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def small_disk() -> Iterator[Path]:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Leave no room on a disk, for a while."""
+    """Fill a disk until the end of the block."""
     filler = disk / "filler"
     with open(filler, "wb", buffering=0) as file:
         for size in (65536, 1):
@@ -69,8 +69,8 @@ def database(request: pytest.FixtureRequest, small_disk: Path) -> Iterator[str]:
     postgresql.execute("DROP TABLESPACE small", "postgres")
 
 
-def test_a_full_disk_costs_errors_and_no_order(database: str, small_disk: Path) -> None:
-    """While there is no room, assigns are answered 500 and leave nothing behind; then all is as before (D3, D13)."""
+def test_a_full_disk_loses_no_order(database: str, small_disk: Path) -> None:
+    """While there is no room, assigns get 500 and leave nothing behind; then calls succeed again (D3, D13)."""
     with ServerProcess("--workers", "2", database=database) as service, Client(service.url) as client:
         assert message(client.assign("before", "executor")) == CREATED
         load = Load(service.address, "load")

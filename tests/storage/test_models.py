@@ -1,4 +1,4 @@
-"""The table: its columns, and the rules that each kind of database enforces by itself."""
+"""The table: its columns, the rules that each database enforces itself, and the indexes that the queries use."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from peewee import Database, IntegrityError, PostgresqlDatabase
 
 from orders.lifecycle import utc_now
 from orders.storage import postgresql, sqlite
-from orders.storage.database import DatabaseURL, prepare
 from orders.storage.models import COLUMNS, AssignedOrder
 from orders.storage.queries import Queries, Query
+from tests.storage.scenarios import prepare
 
 ROW = {
     "assigned_order_id": "11111111-1111-1111-1111-111111111111",
@@ -28,7 +28,7 @@ OTHER_IDS = {"assigned_order_id": "22222222-2222-2222-2222-222222222222", "order
 @pytest.fixture
 def database(any_database: str) -> Iterator[Database]:
     """A new database of each kind, as another program sees it."""
-    prepare(DatabaseURL.parse(any_database))
+    prepare(any_database)
     database: Database
     if any_database.startswith("sqlite:"):
         database = sqlite.connect(any_database.removeprefix("sqlite:///"))
@@ -58,7 +58,7 @@ def test_the_table_has_the_columns_of_the_model(database: Database) -> None:
     ],
 )
 def test_the_database_refuses_what_breaks_uniqueness(database: Database, second: dict[str, Any]) -> None:
-    """A second row with a known id, and a second active order of one executor, are refused by the database (D2)."""
+    """The database refuses a second row with a known id, and a second active order of an executor (D2)."""
     insert()
     with pytest.raises(IntegrityError):
         insert(**second)
@@ -66,7 +66,7 @@ def test_the_database_refuses_what_breaks_uniqueness(database: Database, second:
 
 @pytest.mark.parametrize("status", ["completed", "cancelled"])
 def test_an_executor_may_have_any_number_of_final_orders(database: Database, status: str) -> None:
-    """Only active orders count for the one that an executor may have (D2)."""
+    """The limit of one order per executor is for active orders only (D2)."""
     insert()
     insert(**OTHER_IDS, execution_status=status)
 
@@ -81,8 +81,8 @@ def test_an_executor_may_have_any_number_of_final_orders(database: Database, sta
         {"assigned_order_id": None},
     ],
 )
-def test_the_database_refuses_a_row_that_makes_no_sense(database: Database, row: dict[str, Any]) -> None:
-    """Unknown statuses, an acquire time too early or missing, and nulls are refused by the database (D6)."""
+def test_the_database_refuses_a_row_that_is_not_an_order(database: Database, row: dict[str, Any]) -> None:
+    """The database refuses an unknown status, an early or missing acquire time, and nulls (D6)."""
     with pytest.raises(IntegrityError):
         insert(**row)
 
@@ -96,7 +96,7 @@ def test_no_query_scans_the_table(database: Database, name: str) -> None:
     query = getattr(Queries(postgresql.DIALECT if is_postgresql else sqlite.DIALECT), name)
     sql, values = query(order_ids=["1", "2"], executor_ids=["1", "2"], rows=[ROW], now=ROW["assign_time"])
     if is_postgresql:
-        # The table is empty, and would be read whole for that.
+        # Without this setting, PostgreSQL would scan the table, because it is empty.
         database.execute_sql("SET enable_seqscan = off")
         plan = [step for (step,) in database.execute_sql(f"EXPLAIN {sql}", values)]
     else:

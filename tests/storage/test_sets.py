@@ -1,4 +1,4 @@
-"""Tests which calls share a set, how a call that fails affects the others, and processes whose sets overlap."""
+"""Sets of calls: which calls share a set, what a call that fails does to the others, and sets of two processes."""
 
 import asyncio
 import multiprocessing
@@ -16,9 +16,9 @@ import pytest
 from harness.server import execute
 from orders.lifecycle import Orders
 from orders.storage import sqlite
-from orders.storage.database import DatabaseURL, prepare
 from orders.storage.queries import Queries, Rows, Statement
-from orders.storage.sets import MAX_SET, Call, Collision, DatabaseLost, Session, Sets, next_set
+from orders.storage.sets import MAX_SET, Call, CallQueue, Collision, DatabaseLost, Session, next_set
+from tests.storage.scenarios import prepare, run
 
 # ORDERS_TEST_ROUNDS=3000 takes about a minute.
 ROUNDS = int(os.environ.get("ORDERS_TEST_ROUNDS", "60"))
@@ -59,19 +59,19 @@ class Recorder:
         """Do nothing."""
 
 
-def with_recorder(scenario: Callable[[Recorder, Sets], Awaitable[None]]) -> None:
+def with_recorder(scenario: Callable[[Recorder, CallQueue], Awaitable[None]]) -> None:
     """Run a scenario with a recorder, which waits until the scenario sets `may_go_on` or ends."""
 
-    async def run() -> None:
+    async def run_scenario() -> None:
         recorder = Recorder()
-        sets = Sets(recorder.work, recorder)
+        queue = CallQueue(recorder.work, recorder)
         try:
-            await scenario(recorder, sets)
+            await scenario(recorder, queue)
         finally:
             recorder.may_go_on.set()
-            await sets.close()
+            await queue.close()
 
-    asyncio.run(run())
+    asyncio.run(run_scenario())
 
 
 def test_no_two_calls_of_a_set_have_an_order_or_an_executor_in_common() -> None:
@@ -102,10 +102,10 @@ def test_a_set_has_a_largest_size() -> None:
 def test_calls_gather_while_the_database_is_busy() -> None:
     """Calls that arrive while a set runs go together as the next set."""
 
-    async def scenario(recorder: Recorder, sets: Sets) -> None:
-        calls = [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5)]
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
+        calls = [asyncio.create_task(queue.result(Call("cancel", str(number)))) for number in range(5)]
         await asyncio.sleep(0.1)
-        calls += [asyncio.create_task(sets.result(Call("cancel", str(number)))) for number in range(5, 10)]
+        calls += [asyncio.create_task(queue.result(Call("cancel", str(number)))) for number in range(5, 10)]
         await asyncio.sleep(0.1)
         recorder.may_go_on.set()
         assert await asyncio.gather(*calls) == [str(number) for number in range(10)]
@@ -114,41 +114,41 @@ def test_calls_gather_while_the_database_is_busy() -> None:
     with_recorder(scenario)
 
 
-def test_a_call_that_has_waited_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_has_waited_too_long_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a client was told that the database did not answer, its call does not change the order later."""
     monkeypatch.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.2)
 
-    async def scenario(recorder: Recorder, sets: Sets) -> None:
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
         with pytest.raises(TimeoutError, match="has not answered within"):
-            await sets.result(Call("cancel", "late"))
+            await queue.result(Call("cancel", "late"))
         recorder.may_go_on.set()
-        assert await sets.result(Call("cancel", "in time")) == "in time"
+        assert await queue.result(Call("cancel", "in time")) == "in time"
         assert recorder.sets == [["in time"]]
 
     with_recorder(scenario)
 
 
-def test_a_call_that_collides_is_tried_again_alone() -> None:
+def test_a_call_that_collides_is_tried_again_by_itself() -> None:
     """The other calls are answered at once, and do not wait for the call that collides (D12)."""
 
-    async def scenario(recorder: Recorder, sets: Sets) -> None:
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
         collisions = iter(range(5))
         recorder.fault = lambda ids: Collision() if "held" in ids and next(collisions, None) is not None else None
-        calls = [sets.result(Call("cancel", str(number))) for number in range(3)]
+        calls = [queue.result(Call("cancel", str(number))) for number in range(3)]
         recorder.may_go_on.set()
-        outcomes = await asyncio.gather(*calls, sets.result(Call("cancel", "held")))
+        outcomes = await asyncio.gather(*calls, queue.result(Call("cancel", "held")))
         assert outcomes[-1] == "held"
         assert recorder.sets[-1] == recorder.sets[-2] == ["held"]
 
     with_recorder(scenario)
 
 
-def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
+def test_a_set_that_may_have_been_committed_does_not_run_again() -> None:
     """If the connection breaks during the commit, all calls of the set fail, and none of them runs twice."""
 
-    async def scenario(recorder: Recorder, sets: Sets) -> None:
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
         recorder.fault = lambda ids: DatabaseLost()
-        calls = [sets.result(Call("cancel", str(number))) for number in range(5)]
+        calls = [queue.result(Call("cancel", str(number))) for number in range(5)]
         recorder.may_go_on.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(outcome, DatabaseLost) for outcome in outcomes), outcomes
@@ -157,14 +157,14 @@ def test_a_set_of_which_nobody_knows_is_not_run_again() -> None:
     with_recorder(scenario)
 
 
-def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_has_a_largest_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database hangs, a call is refused at once if too many calls wait already."""
     monkeypatch.setattr("orders.storage.sets.MAX_WAITING", 3)
 
-    async def scenario(recorder: Recorder, sets: Sets) -> None:
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
         calls = []
         for number in range(10):
-            calls.append(asyncio.create_task(sets.result(Call("cancel", str(number)))))
+            calls.append(asyncio.create_task(queue.result(Call("cancel", str(number)))))
             await asyncio.sleep(0.01)
         refused = [call for call in calls if call.done()]
         assert refused and all("too many calls" in str(call.exception()) for call in refused)
@@ -172,20 +172,6 @@ def test_a_queue_that_nobody_works_off_has_an_end(monkeypatch: pytest.MonkeyPatc
         await asyncio.gather(*(call for call in calls if call not in refused))
 
     with_recorder(scenario)
-
-
-def opened(url: str, scenario: Callable[[Orders], Awaitable[None]]) -> None:
-    """Prepare and open a database, and run a scenario with it."""
-
-    async def run() -> None:
-        orders = Orders(DatabaseURL.parse(url))
-        try:
-            await scenario(orders)
-        finally:
-            await orders.close()
-
-    prepare(DatabaseURL.parse(url))
-    asyncio.run(run())
 
 
 def poison(url: str) -> None:
@@ -218,7 +204,8 @@ def test_a_poisoned_call_does_not_spoil_its_set(any_database: str) -> None:
         assert profile and profile["order_id"] == "earlier", "the failed assign has completed the earlier order"
         assert await orders.cancel("bad") is False
 
-    opened(any_database, scenario)
+    prepare(any_database)
+    run(any_database, scenario)
 
 
 def test_a_set_of_the_largest_size_with_the_longest_ids(any_database: str) -> None:
@@ -227,30 +214,31 @@ def test_a_set_of_the_largest_size_with_the_longest_ids(any_database: str) -> No
 
     async def scenario(orders: Orders) -> None:
         assert await asyncio.gather(*(orders.assign(each, each, each) for each in ids)) == [True] * MAX_SET
-        assert await asyncio.gather(*(orders.assign(each, "other", each) for each in ids)) == [False] * MAX_SET
+        # To other executors, which are all different, so that these assigns share a set.
+        assert await asyncio.gather(*(orders.assign(each, each[::-1], each) for each in ids)) == [False] * MAX_SET
         profiles = await asyncio.gather(*map(orders.acquire, ids))
         assert [(p["order_id"], p["executor_id"], p["zone_id"]) for p in profiles if p] == [(e, e, e) for e in ids]
         assert await asyncio.gather(*map(orders.acquire, ids)) == profiles
         assert await asyncio.gather(*map(orders.cancel, ids)) == [True] * MAX_SET
         assert await asyncio.gather(*map(orders.acquire, ids)) == [None] * MAX_SET
 
-    opened(any_database, scenario)
+    prepare(any_database)
+    run(any_database, scenario)
 
 
 WIDTH = 16
 
 
-def overlap(url: str, number: int, meeting: Barrier, report: Connection) -> None:
+def overlap(url: str, number: int, barrier: Barrier, report: Connection) -> None:
     """Send sets that share every key with another process's sets. Report the results or the error."""
 
-    async def run() -> list[Any]:
-        orders = Orders(DatabaseURL.parse(url))
+    async def scenario(orders: Orders) -> list[Any]:
         rounds = []
         for round_number in range(ROUNDS):
             # Both use the same orders and executors, in different sequences, and the orders of the last round.
             order_ids = [f"{round_number}-{n}" for n in range(WIDTH)][:: 1 if number else -1]
             earlier = [f"{round_number - 1}-{n}" for n in range(WIDTH)][:: -1 if number else 1]
-            meeting.wait(60)
+            barrier.wait(60)
             outcomes: list[Any] = await asyncio.gather(
                 *(
                     orders.assign(order_id, f"executor-{(n + number) % WIDTH}", "zone")
@@ -263,29 +251,28 @@ def overlap(url: str, number: int, meeting: Barrier, report: Connection) -> None
             cancelled = {o for o, active in zip(earlier, outcomes[WIDTH : 2 * WIDTH], strict=True) if active}
             acquired = {profile["order_id"]: profile for profile in outcomes[2 * WIDTH :] if profile}
             rounds.append((created, cancelled, acquired))
-        await orders.close()
         return rounds
 
     try:
-        report.send(asyncio.run(run()))
+        report.send(run(url, scenario))
     except BaseException as error:
-        meeting.abort()
+        barrier.abort()
         report.send(repr(error))
 
 
 def test_two_processes_whose_sets_overlap_in_every_key(any_database: str) -> None:
     """Every order is created once and cancelled at most once, and no call fails because of a race (D12)."""
-    prepare(DatabaseURL.parse(any_database))
+    prepare(any_database)
     context = multiprocessing.get_context("spawn")
-    meeting = context.Barrier(2)
+    barrier = context.Barrier(2)
     pipes = [context.Pipe(duplex=False) for _ in range(2)]
     processes = [
-        context.Process(target=overlap, args=(any_database, number, meeting, complain))
-        for number, (_, complain) in enumerate(pipes)
+        context.Process(target=overlap, args=(any_database, number, barrier, report))
+        for number, (_, report) in enumerate(pipes)
     ]
     for process in processes:
         process.start()
-    one, other = (reports.recv() if reports.poll(100) else "no answer" for reports, _ in pipes)
+    one, other = (received.recv() if received.poll(100) else "no report" for received, _ in pipes)
     for process in processes:
         process.join(30)
         process.close()

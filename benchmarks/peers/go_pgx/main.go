@@ -1,7 +1,7 @@
-// The API in Go over pgx, on PostgreSQL, as a Go team would write it with the standard library's HTTP server.
+// The API in Go over pgx and PostgreSQL, with the HTTP server of the standard library.
 //
-// The unique indexes decide races, and who lost one tries again. Run it with -listen; DATABASE in the environment is
-// the URL of the database.
+// Unique indexes decide races, and the loser of a race tries again. The environment variable DATABASE is the URL of the
+// database.
 package main
 
 import (
@@ -62,7 +62,7 @@ const (
 	cancelOrder = `UPDATE assigned_order SET execution_status = 'cancelled' WHERE order_id = $1 AND ` + active
 )
 
-// answer is the body of every answer.
+// answer is the body of every response.
 type answer struct {
 	Message      string        `json:"message"`
 	OrderProfile *orderProfile `json:"order_profile,omitempty"`
@@ -79,7 +79,7 @@ type orderProfile struct {
 	AcquireTime     *time.Time `json:"acquire_time"`
 }
 
-// refusal is an error that the client made.
+// refusal is an error in the request.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
@@ -127,7 +127,7 @@ func (s *service) acquire(ctx context.Context, query url.Values) (answer, error)
 		if err == nil && order.ExecutionStatus == "assigned" {
 			order, err = scan(s.pool.QueryRow(ctx, acquireOrder, order.AssignedOrderID))
 		}
-		// No row now: somebody else was faster, so the order is acquired or final.
+		// No row now means that another request was faster: the order is acquired or final.
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return answer{Message: "Successfully acquired", OrderProfile: order}, err
 		}
@@ -147,7 +147,7 @@ func (s *service) cancel(ctx context.Context, query url.Values) (answer, error) 
 	return answer{Message: "Successfully canceled"}, err
 }
 
-// collided tells whether a transaction lost a race with another, and can be run again.
+// collided reports whether a transaction lost a race and can be tried again.
 func collided(err error) bool {
 	var failed *pgconn.PgError
 	return errors.As(err, &failed) &&
@@ -170,7 +170,7 @@ func scan(row pgx.Row) (*orderProfile, error) {
 	return &o, nil
 }
 
-// identifiers returns the values of parameters; if one is missing, the refusal lists all of them.
+// identifiers returns the values of parameters. If one is missing, it returns a refusal that lists all of them.
 func identifiers(query url.Values, listed string, names ...string) ([]string, error) {
 	ids := make([]string, len(names))
 	for i, name := range names {
@@ -187,7 +187,7 @@ func identifiers(query url.Values, listed string, names ...string) ([]string, er
 	return ids, nil
 }
 
-// problemOf says what is wrong with an identifier that was given some number of times.
+// problemOf returns what is wrong with an identifier, or "". The request gave it this many times.
 func problemOf(id string, given int) string {
 	switch {
 	case given > 1:
@@ -202,7 +202,7 @@ func problemOf(id string, given int) string {
 	return ""
 }
 
-// handler makes an HTTP handler of an operation.
+// handler returns the HTTP handler of an operation.
 func handler(method string, operation func(context.Context, url.Values) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != method {
@@ -226,7 +226,7 @@ func handler(method string, operation func(context.Context, url.Values) (answer,
 	}
 }
 
-// reply sends an answer.
+// reply sends a response.
 func reply(w http.ResponseWriter, status int, body answer) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

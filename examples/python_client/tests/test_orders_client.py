@@ -1,6 +1,6 @@
-"""The client against the reference server, which fails on demand and records what it is sent.
+"""Tests of the client against the reference server, which fails on demand and records requests.
 
-The fixtures `orders_server` and `orders_url` come with the package of the orders service; no import is needed for them.
+The package of the orders service provides the fixtures `orders_server` and `orders_url`. They need no import.
 """
 
 from collections.abc import Iterator
@@ -23,48 +23,48 @@ from orders_client import (
 )
 
 RETRIES = Retries(attempts=4, first_pause_s=0.1, longest_pause_s=0.3)
-# Longer than any test waits. The reset before the next test, or the server's stop, ends the delay.
+# Longer than any test waits. The delay ends at the reset before the next test, or when the server stops.
 FOR_EVER_MS = 600_000
 
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Call 127.0.0.1 directly, whatever proxy the environment names."""
+    """Call 127.0.0.1 directly, even if the environment names a proxy."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture
 def pauses() -> list[float]:
-    """The pauses that the client has asked for, in seconds; none of them is waited for."""
+    """The pauses that the client has requested, in seconds. The tests do not wait for them."""
     return []
 
 
 @pytest.fixture
 def client(orders_url: str, pauses: list[float]) -> Iterator[OrdersClient]:
-    """A client of a server that knows no order."""
+    """A client of a server without orders."""
     with OrdersClient(orders_url, timeout_s=20, retries=RETRIES, sleep=pauses.append) as client:
         yield client
 
 
 @pytest.fixture
 def hasty_client(orders_url: str, pauses: list[float]) -> Iterator[OrdersClient]:
-    """A client of the same server that soon stops waiting for an answer."""
+    """A client of the same server with a short timeout."""
     with OrdersClient(orders_url, timeout_s=0.5, retries=RETRIES, sleep=pauses.append) as client:
         yield client
 
 
 def outcomes(server: ReferenceServer, operation: OperationId) -> list[tuple[str, int | None]]:
-    """Return how the attempts at an operation ended: outcome and status."""
+    """Return the outcome and the status of each attempt at an operation."""
     return [(request.outcome, request.status) for request in server.requests(operation)]
 
 
 def stored(server: ReferenceServer) -> list[tuple[str, str, str]]:
-    """Return order, executor and status of all orders."""
+    """Return the id, the executor and the status of each stored order."""
     return [(order["order_id"], order["executor_id"], order["execution_status"]) for order in server.orders()]
 
 
 def test_an_order_is_assigned_acquired_and_cancelled(client: OrdersClient, orders_server: ReferenceServer) -> None:
-    """All goes well, at the first attempt each time."""
+    """Each operation succeeds at the first attempt."""
     assert client.assign("order-1", "executor-1", "zone-1") is Assigned.CREATED
     profile = client.acquire("executor-1")
     assert profile
@@ -80,7 +80,7 @@ def test_an_order_is_assigned_acquired_and_cancelled(client: OrdersClient, order
 
 
 def test_what_the_client_sends(client: OrdersClient, orders_server: ReferenceServer) -> None:
-    """Identifiers arrive as they are, whatever is in them, in the query alone; the client says who it is."""
+    """The client sends identifiers unchanged, only in the query, and names itself in `User-Agent`."""
     identifiers = {"order_id": "a b+c%20&d=e/é😀", "executor_id": "../x?y#z", "zone_id": " "}
     client.assign(**identifiers)
     (request,) = orders_server.requests()
@@ -104,7 +104,7 @@ def test_what_the_client_sends(client: OrdersClient, orders_server: ReferenceSer
 
 
 def test_a_known_order_is_an_error_at_the_first_attempt(client: OrdersClient, orders_server: ReferenceServer) -> None:
-    """An order that was assigned before is not assigned again, and the caller is told."""
+    """If an order was assigned before, assigning it again raises OrderAlreadyExists and changes nothing."""
     client.assign("order-1", "executor-1", "zone-1")
     with pytest.raises(OrderAlreadyExists, match=r"order_id=order-1.*executor-2.* already exists"):
         client.assign("order-1", "executor-2", "zone-1")
@@ -113,10 +113,10 @@ def test_a_known_order_is_an_error_at_the_first_attempt(client: OrdersClient, or
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_two_errors_are_survived(
+def test_two_errors_are_followed_by_success(
     client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], when: When
 ) -> None:
-    """After two 500s, whether they hide a success or not, the third attempt brings the answer."""
+    """After two 500s, the third attempt succeeds, whether the failed ones took effect or not."""
     client.assign("order-1", "executor-1", "zone-1")
     orders_server.fail_next("acquire_order", count=2, when=when)
     profile = client.acquire("executor-1")
@@ -129,52 +129,50 @@ def test_two_errors_are_survived(
 def test_the_client_gives_up(
     client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], kind: Kind
 ) -> None:
-    """After four attempts there is no fifth; the error says what was sent and what was last to come back."""
+    """The client gives up after four attempts, and the error has the request and the last response."""
     orders_server.fail_next("cancel_order", kind, count=10)
     with pytest.raises(GaveUp) as caught:
         client.cancel("order-1")
     assert "/order/cancel?order_id=order-1 failed 4 times" in str(caught.value)
     assert ("500 {'message': 'Unknown error'}" if kind == "error" else "disconnected") in str(caught.value)
-    assert len(orders_server.requests()) == 4, "httpx adds no attempts of its own"
+    assert len(orders_server.requests()) == 4, "httpx has repeated a request"
     assert len(pauses) == 3
     assert [fault.count for fault in orders_server.faults()] == [6]
 
 
 def test_the_pauses_grow(client: OrdersClient, orders_server: ReferenceServer, pauses: list[float]) -> None:
-    """Each pause is twice the one before, up to the longest, and between a half and the whole of that."""
+    """Each pause doubles up to the longest pause, and a random part of at most one half is cut off."""
     orders_server.fail_next("acquire_order", count=3)
     client.acquire("executor-1")
-    for pause_s, whole_s in zip(pauses, [0.1, 0.2, 0.3], strict=True):
-        assert whole_s / 2 <= pause_s <= whole_s, pauses
+    for pause_s, full_s in zip(pauses, [0.1, 0.2, 0.3], strict=True):
+        assert full_s / 2 <= pause_s <= full_s, pauses
 
 
-@pytest.mark.parametrize(("when", "known"), [("before", Assigned.CREATED), ("after", Assigned.EXISTS)])
-def test_an_assign_whose_answer_is_lost(
-    client: OrdersClient, orders_server: ReferenceServer, when: When, known: Assigned
+@pytest.mark.parametrize(("when", "result"), [("before", Assigned.CREATED), ("after", Assigned.EXISTS)])
+def test_an_assign_without_a_response_is_repeated(
+    client: OrdersClient, orders_server: ReferenceServer, when: When, result: Assigned
 ) -> None:
-    """The same request again is a success, whether the lost one had registered the order or not; there is one order."""
+    """The client repeats an assign that got no response, and the order is registered once."""
     orders_server.fail_next("assign_order", "drop", when=when)
-    assert client.assign("order-1", "executor-1", "zone-1") is known
+    assert client.assign("order-1", "executor-1", "zone-1") is result
     lost, repeated = orders_server.requests()
     assert (lost.outcome, lost.status) == ("dropped", None)
-    assert repeated.status == (200 if known is Assigned.CREATED else 400)
+    assert repeated.status == (200 if result is Assigned.CREATED else 400)
     assert (repeated.method, repeated.target, repeated.headers) == (lost.method, lost.target, lost.headers)
     assert stored(orders_server) == [("order-1", "executor-1", "assigned")]
 
 
-def test_an_assign_that_is_answered_500_after_it_took_place(
-    client: OrdersClient, orders_server: ReferenceServer
-) -> None:
-    """A 500 raises the same doubt as a lost answer: that the order already exists is then a success."""
+def test_already_exists_after_a_500_is_a_success(client: OrdersClient, orders_server: ReferenceServer) -> None:
+    """After a 500 the assign may have taken effect, so *already exists* is a success."""
     orders_server.fail_next("assign_order", when="after")
     assert client.assign("order-1", "executor-1", "zone-1") is Assigned.EXISTS
     assert outcomes(orders_server, "assign_order") == [("answered", 500), ("answered", 400)]
 
 
-def test_nobody_can_tell_who_registered_an_order_after_a_lost_attempt(
+def test_after_a_lost_attempt_an_order_known_before_looks_registered(
     client: OrdersClient, orders_server: ReferenceServer
 ) -> None:
-    """The limit of it: an order that was known before looks the same, if the first answer is lost."""
+    """After a lost attempt, the client cannot know that another client registered the order before."""
     client.assign("order-1", "executor-1", "zone-1")
     orders_server.fail_next("assign_order", "drop")
     assert client.assign("order-1", "executor-2", "zone-1") is Assigned.EXISTS
@@ -182,7 +180,7 @@ def test_nobody_can_tell_who_registered_an_order_after_a_lost_attempt(
 
 
 def test_an_attempt_that_reached_no_server_leaves_no_doubt() -> None:
-    """A server that is down for a while is found again; if the order is known to it then, it was known before."""
+    """If no attempt reached the server until it was back, *already exists* is an error."""
     with ReferenceServer() as server:
         url = server.url
     restarted = ReferenceServer(port=urlsplit(url).port or 0)
@@ -198,8 +196,8 @@ def test_an_attempt_that_reached_no_server_leaves_no_doubt() -> None:
         restarted.stop()
 
 
-def test_a_connection_that_the_server_has_closed_is_replaced(pauses: list[float]) -> None:
-    """The client keeps its connection; that the server was restarted meanwhile costs no call its success."""
+def test_a_closed_connection_is_replaced(pauses: list[float]) -> None:
+    """After a restart of the server, the client's next call succeeds on a new connection."""
     with ReferenceServer() as server:
         client = OrdersClient(server.url, sleep=pauses.append)
         client.assign("order-1", "executor-1", "zone-1")
@@ -210,7 +208,7 @@ def test_a_connection_that_the_server_has_closed_is_replaced(pauses: list[float]
 
 
 def test_a_slow_assign_is_repeated(hasty_client: OrdersClient, orders_server: ReferenceServer) -> None:
-    """An answer that takes longer than the client waits counts as lost: there is one order, and that is a success."""
+    """The client repeats an assign whose response takes too long, and the order is registered once."""
     orders_server.fail_next("assign_order", "delay", delay_ms=FOR_EVER_MS, when="after")
     assert hasty_client.assign("order-1", "executor-1", "zone-1") is Assigned.EXISTS
     slow, *repeated = orders_server.requests()
@@ -219,26 +217,26 @@ def test_a_slow_assign_is_repeated(hasty_client: OrdersClient, orders_server: Re
     assert stored(orders_server) == [("order-1", "executor-1", "assigned")]
 
 
-def test_an_acquire_whose_answer_is_lost(client: OrdersClient, orders_server: ReferenceServer) -> None:
-    """The profile is the one that was lost: the order was acquired at the first attempt, and is still active."""
+def test_an_acquire_without_a_response_is_repeated(client: OrdersClient, orders_server: ReferenceServer) -> None:
+    """The client repeats an acquire that got no response, and returns the profile of the first attempt."""
     client.assign("order-1", "executor-1", "zone-1")
     orders_server.fail_next("acquire_order", "drop", when="after")
     profile = client.acquire("executor-1")
     _, lost, repeated = orders_server.requests()
     assert (lost.outcome, repeated.status) == ("dropped", 200)
     assert profile and profile.order_id == "order-1"
-    assert profile.acquire_time < datetime.fromisoformat(repeated.time), "it was acquired by the lost attempt"
+    assert profile.acquire_time < datetime.fromisoformat(repeated.time), "the repeated attempt acquired the order"
     assert client.acquire("executor-1") == profile
 
 
-@pytest.mark.parametrize(("when", "known"), [("before", Cancelled.CANCELED), ("after", Cancelled.NOT_ACTIVE)])
-def test_a_cancel_whose_answer_is_lost(
-    client: OrdersClient, orders_server: ReferenceServer, when: When, known: Cancelled
+@pytest.mark.parametrize(("when", "result"), [("before", Cancelled.CANCELED), ("after", Cancelled.NOT_ACTIVE)])
+def test_a_cancel_without_a_response_is_repeated(
+    client: OrdersClient, orders_server: ReferenceServer, when: When, result: Cancelled
 ) -> None:
-    """The order is cancelled, whether by the lost attempt or by the second."""
+    """The client repeats a cancel that got no response, and the order is cancelled."""
     client.assign("order-1", "executor-1", "zone-1")
     orders_server.fail_next("cancel_order", "drop", when=when)
-    assert client.cancel("order-1") is known
+    assert client.cancel("order-1") is result
     assert outcomes(orders_server, "cancel_order") == [("dropped", None), ("answered", 200)]
     assert stored(orders_server) == [("order-1", "executor-1", "cancelled")]
 
@@ -246,7 +244,7 @@ def test_a_cancel_whose_answer_is_lost(
 def test_a_refused_request_is_not_repeated(
     client: OrdersClient, orders_server: ReferenceServer, pauses: list[float]
 ) -> None:
-    """A 400 is final, for every operation."""
+    """The client repeats no request that was answered 400, for each operation."""
     for operation in ("assign_order", "acquire_order", "cancel_order"):
         orders_server.fail_next(operation, status=400)
     with pytest.raises(RequestRefused, match="Missing parameters, please provide order_id, executor_id and zone_id"):
@@ -271,15 +269,15 @@ def test_a_refused_request_is_not_repeated(
 def test_a_bad_parameter_is_refused(
     client: OrdersClient, orders_server: ReferenceServer, executor_id: str, reason: str
 ) -> None:
-    """The caller is told what is wrong with a parameter; nothing is stored."""
+    """The error says what is wrong with a parameter, and nothing is stored."""
     with pytest.raises(RequestRefused, match=reason):
         client.assign("order-1", executor_id, "zone-1")
     assert stored(orders_server) == []
     assert len(orders_server.requests()) == 1
 
 
-def test_what_is_not_the_orders_service_is_found_out(orders_url: str, orders_server: ReferenceServer) -> None:
-    """An answer that the contract does not have, from a wrong URL say, is an error at once."""
+def test_a_response_outside_the_contract_is_an_error(orders_url: str, orders_server: ReferenceServer) -> None:
+    """A response that is not in the contract, for example after a wrong URL, raises an error at once."""
     with OrdersClient(f"{orders_url}/wrong") as client, pytest.raises(UnexpectedAnswer, match=r"404.*Not found"):
         client.acquire("executor-1")
     (request,) = orders_server.requests()

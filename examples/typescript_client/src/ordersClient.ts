@@ -1,4 +1,4 @@
-// A client of the orders service that repeats what got no answer, as the contract says it may.
+// A client of the orders service that repeats failed requests, as the contract allows.
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
@@ -7,12 +7,12 @@ type Schemas = components["schemas"];
 
 export type OrderProfile = Schemas["OrderAcquired"]["order_profile"];
 
-// The contract's own messages: if one of them changes there, this does not compile.
+// The contract's messages: if one of them changes in the contract, this code does not compile.
 const ALREADY_EXISTS: Schemas["OrderAlreadyExists"]["message"] = "AssignedOrder with provided orderId already exists";
 const ACQUIRED: Schemas["OrderAcquired"]["message"] = "Successfully acquired";
 const CANCELED: Schemas["OrderCanceled"]["message"] = "Successfully canceled";
 
-/** The service refused a request; sending it again would change nothing. */
+/** The service refused a request. A repeated request would be refused too. */
 export class RequestRefused extends Error {
   override name = "RequestRefused";
 
@@ -24,24 +24,24 @@ export class RequestRefused extends Error {
   }
 }
 
-/** The order was assigned before, by somebody else or with an `order_id` that was used already. */
+/** The order was assigned before: the `order_id` is already in use. */
 export class OrderAlreadyExists extends RequestRefused {
   override name = "OrderAlreadyExists";
 }
 
-/** Every attempt ended without an answer, or with a 5xx. Whether the request took effect is not known. */
+/** Every attempt ended without a response or with a 5xx. The request may have taken effect. */
 export class NoAnswer extends Error {
   override name = "NoAnswer";
 }
 
 export interface Options {
-  /** How often a request is sent at most. */
+  /** The largest number of attempts. */
   attempts?: number;
-  /** How long one attempt may take. */
+  /** The timeout of one attempt. */
   timeoutMs?: number;
-  /** The pause after the first attempt; each further one is twice as long. */
+  /** The pause after the first attempt. Each further pause is twice as long. */
   backOffMs?: number;
-  /** How to pause. Tests have better things to do than to wait. */
+  /** The function that waits. Tests replace it. */
   sleep?: (milliseconds: number) => Promise<unknown>;
 }
 
@@ -55,7 +55,7 @@ interface Answer<Data, Problem> {
   response: Response;
 }
 
-/** The three operations. Each is idempotent, so it is sent again after a lost answer, a timeout or a 500. */
+/** The three operations. Each is idempotent, so the client repeats it after a lost response, a timeout or a 500. */
 export class OrdersClient {
   readonly #http;
   readonly #attempts: number;
@@ -74,7 +74,7 @@ export class OrdersClient {
     this.#sleep = sleep;
   }
 
-  /** Registers an order for an executor, once. Throws OrderAlreadyExists if it was registered before. */
+  /** Assigns an order to an executor. Throws OrderAlreadyExists if the order was registered before. */
   async assign(orderId: string, executorId: string, zoneId: string): Promise<void> {
     const query = { order_id: orderId, executor_id: executorId, zone_id: zoneId };
     const { error, response, attempt } = await this.#send((signal) =>
@@ -86,13 +86,13 @@ export class OrdersClient {
     if (error?.message !== ALREADY_EXISTS) {
       throw refusal(response, error);
     }
-    // An earlier attempt may have registered it. Every `order_id` is used for one order only, so nobody else has.
+    // A later attempt finds what an earlier one registered, because every `order_id` is used for one order only.
     if (attempt === 1) {
       throw new OrderAlreadyExists(response.status, error.message);
     }
   }
 
-  /** Returns the executor's active order, which is acquired from now on, or null if there is none. */
+  /** Acquires the executor's active order and returns it, or null if there is none. */
   async acquire(executorId: string): Promise<OrderProfile | null> {
     const { data, error, response } = await this.#send((signal) =>
       this.#http.GET("/order/acquire", { params: { query: { executor_id: executorId } }, signal }),
@@ -104,8 +104,8 @@ export class OrdersClient {
   }
 
   /**
-   * Makes sure that an order is not active. Returns whether this answer says that it was until now: after a lost
-   * answer, false may mean that the attempt before cancelled it.
+   * Cancels an order if it is active. Returns whether the last attempt cancelled it. After a lost response, false may
+   * mean that an earlier attempt has cancelled it.
    */
   async cancel(orderId: string): Promise<boolean> {
     const { data, error, response } = await this.#send((signal) =>
@@ -123,7 +123,7 @@ export class OrdersClient {
     let reason: unknown;
     for (let attempt = 1; attempt <= this.#attempts; attempt++) {
       if (attempt > 1) {
-        // Chance keeps clients that lost their answers at the same moment from coming back at the same moment.
+        // A random part keeps clients that failed at the same moment from repeating their requests at the same moment.
         await this.#sleep(this.#backOffMs * 2 ** (attempt - 2) * (1 + Math.random() / 2));
       }
       try {

@@ -1,8 +1,8 @@
-// The client against the real service, and the faults that it has to survive.
+// Tests of the client against the real server, with faults on demand.
 //
-// A dropped connection is one request in the journal. On Node.js 22 and 24, fetch does not send a request again by
-// itself, not even an idempotent one on a connection that was kept alive; what is sent again is the client's doing.
-// A browser does repeat such a request, so there an assign's first attempt may be told "already exists" by its own echo.
+// On Node.js 22 and 24, fetch does not repeat a request by itself, not even an idempotent one on a kept connection. So
+// each repeated request in the journal comes from the client. A browser may repeat such a request by itself, and then
+// even the first attempt of an assign may be answered "already exists".
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
@@ -88,7 +88,7 @@ for (const when of ["before", "after"] as const) {
   });
 }
 
-test("A slow answer is not waited for: the request is sent again.", async () => {
+test("A slow answer is not awaited: the request is sent again.", async () => {
   client = new OrdersClient(server.url, { timeoutMs: 1_000, backOffMs: 20 });
   await server.addFault({ operation: "assign_order", kind: "delay", when: "after", delay_ms: 10_000 });
   await client.assign("order-1", "executor-1", "zone-1");

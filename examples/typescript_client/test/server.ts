@@ -1,4 +1,4 @@
-// The orders service for tests, in a process of its own, with its test controls.
+// Runs the orders service with its test controls, in a separate process.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,12 +16,12 @@ export class OrdersServer {
     private readonly child: ChildProcess,
   ) {}
 
-  /** Starts the command in ORDERS, or `orders`, on a free port, and waits until it is ready. */
+  /** Starts a server on a free port and waits until it is ready. The command is ORDERS, or `orders`. */
   static async start(): Promise<OrdersServer> {
     const [command = "orders", ...first] = (process.env["ORDERS"] || "orders").trim().split(/\s+/);
     const options = ["--controls", "--port", "0", "--database", "sqlite:///:memory:", "--no-access-log"];
     const child = spawn(command, [...first, "serve", ...options], { stdio: ["ignore", "pipe", "inherit"] });
-    // However this process ends, the server does not outlive it. A process that a signal ends emits no "exit".
+    // The server must not outlive this process. A process that a signal ends emits no "exit", so handle signals too.
     process.once("exit", () => child.kill());
     for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) {
       process.once(signal, () => {
@@ -52,22 +52,22 @@ export class OrdersServer {
     }
   }
 
-  /** Forgets all orders, faults and requests. */
+  /** Deletes all orders, faults and recorded requests. */
   async reset(): Promise<void> {
     await this.#control("POST", "reset");
   }
 
-  /** Gives the next requests of an operation a fault. */
+  /** Adds a fault for the next requests of an operation. */
   async addFault(fault: Schemas["Fault"]): Promise<void> {
     await this.#control("POST", "faults", fault);
   }
 
-  /** Returns the requests of the operations since the last reset. */
+  /** Returns the requests since the last reset. */
   async requests(): Promise<Schemas["Request"][]> {
     return ((await this.#control("GET", "requests")) as { requests: Schemas["Request"][] }).requests;
   }
 
-  /** Returns the orders as they are stored. */
+  /** Returns the stored orders. */
   async orders(): Promise<Schemas["Order"][]> {
     return ((await this.#control("GET", "orders")) as { orders: Schemas["Order"][] }).orders;
   }

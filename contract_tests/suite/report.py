@@ -1,4 +1,4 @@
-"""What a run found: as text for the terminal, and as JSON, JUnit XML and a page of HTML in files."""
+"""Reports what a run found: as text for the terminal, and as files in JSON, JUnit's XML and HTML."""
 
 import json
 import statistics
@@ -9,32 +9,32 @@ from typing import Any
 from xml.etree import ElementTree
 
 from contract_tests.clauses import CLAUSES, Clause
-from contract_tests.run import ExitCode, Failure, Run, Verdict
-from contract_tests.transport import Exchange
+from contract_tests.suite.run import ExitCode, Failure, Run, Verdict
+from contract_tests.suite.transport import Step
 
-# An answer, and on the terminal a command, longer than this is cut off.
+# Longer answers are cut off, and on the terminal longer commands too.
 MAX_TEXT = 1500
-# So is a command in the files: beyond it are the URLs that are meant to be huge.
+# Longer commands are cut off in the files. Only the URLs that are meant to be huge are longer.
 MAX_COMMAND = 20_000
-MAX_EXCHANGES = 25
+MAX_STEPS = 25
 COLORS = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.ERROR: "35;1", Verdict.NOT_CHECKED: "33"}
 
 
 def write(run: Run, folder: Path) -> None:
-    """Write the three reports into a folder; a folder that cannot be written is an error of the run."""
+    """Write the three reports into a folder. If that fails, it is an error of the run."""
     utf_8 = {"encoding": "utf-8", "errors": "backslashreplace"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = as_data(run)
         (folder / "report.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", **utf_8)
         (folder / "report.xml").write_bytes(as_junit(data))
-        (folder / "report.html").write_text(as_page(data), **utf_8)
+        (folder / "report.html").write_text(as_html(data), **utf_8)
     except OSError as error:
         run.errors.append(f"no reports in {folder}: {error.strerror or error}")
 
 
 def text(run: Run, *, color: bool = False) -> str:
-    """Return the table of verdicts, each failure with the requests that show it, and the conclusion."""
+    """Return the verdicts, each failure with the requests that show it, and the conclusion."""
     lines = []
     if run.requests:
         for clause in CLAUSES.values():
@@ -52,8 +52,8 @@ def _line(run: Run, clause: Clause, color: bool) -> str:
     shown = f"{verdict:<11}"
     if color:
         shown = f"\033[{COLORS[verdict]}m{shown}\033[0m"
-    reason = run.reason(clause) if verdict in (Verdict.NOT_CHECKED, Verdict.ERROR) else ""
-    note = "" if run.decides(clause) or verdict is not Verdict.FAIL else " (does not decide)"
+    reason = run.reason(clause)
+    note = "" if run.decides(clause) or verdict is not Verdict.FAIL else " (does not fail the run)"
     return f"{clause.id:<10} {clause.level:<6} {shown} {clause.text}{note}{f' [{reason}]' if reason else ''}"
 
 
@@ -64,51 +64,51 @@ def _explanation(run: Run, clause: Clause, failure: Failure) -> list[str]:
         *(f"    {line}" for line in _steps(failure, run.target.base_url)),
         f"  expected: {_cut(failure.expected)}",
         f"  got:      {_cut(failure.got)}",
-        *([f"  {more} other checks of this clause failed too; they are in the reports"] if more else []),
+        *([f"  more failures of this clause in the reports: {more}"] if more else []),
     ]
 
 
 def _steps(failure: Failure, base_url: str) -> list[str]:
-    """Return the exchanges as commands, each with its answer."""
-    exchanges = failure.exchanges
+    """Return the steps as commands, each with what came back."""
+    steps = failure.steps
     lines = []
-    if len(exchanges) > MAX_EXCHANGES:
-        lines.append(f"# {len(exchanges) - MAX_EXCHANGES} earlier requests are left out")
-        exchanges = exchanges[-MAX_EXCHANGES:]
-    for exchange in exchanges:
-        together = " &" if exchange.group else ""
-        lines += [f"{_cut(exchange.request.curl(base_url))}{together}", f"  # {_cut(exchange.outcome)}"]
+    if len(steps) > MAX_STEPS:
+        lines.append(f"# {len(steps) - MAX_STEPS} earlier requests are left out")
+        steps = steps[-MAX_STEPS:]
+    for step in steps:
+        together = " &" if step.group else ""
+        lines += [f"{_cut(step.request.curl(base_url))}{together}", f"  # {_cut(step.got)}"]
     return lines
 
 
 def _cut(long: str, length: int = MAX_TEXT) -> str:
-    """Return a text that can be shown: not too long, and without characters that a terminal obeys."""
+    """Return a text cut to a length, with escapes for the characters that control a terminal."""
     shown = "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in long[:length])
     return shown if len(long) <= length else f"{shown}… ({len(long)} characters)"
 
 
 def conclusion(run: Run) -> str:
-    """Return the run's result in a sentence."""
+    """Return the result of the run in one sentence."""
     if not run.requests:
         return "nothing was checked"
     counts = Counter(run.verdict(clause) for clause in CLAUSES.values())
     figures = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
     result = {
-        ExitCode.CONFORMS: "conforms, as far as it was checked" if _left_out(run) else "conforms",
+        ExitCode.CONFORMS: "conforms, as far as it was checked" if _is_incomplete(run) else "conforms",
         ExitCode.FAILED: "does not conform",
         ExitCode.ERROR: "no verdict",
     }[run.exit_code()]
-    median = f", {1000 * statistics.median(run.durations):.1f} ms for half of them" if run.durations else ""
+    median = f", {1000 * statistics.median(run.durations):.1f} ms per request (median)" if run.durations else ""
     effort = f"{run.requests} requests{median}, {run.elapsed_s:.0f} s, --seed {run.seed}"
     return f"{run.target.base_url}: {result} ({figures}; {effort})"
 
 
-def _left_out(run: Run) -> bool:
+def _is_incomplete(run: Run) -> bool:
     return any(run.verdict(clause) is Verdict.NOT_CHECKED and not clause.conditional for clause in CLAUSES.values())
 
 
 def as_data(run: Run) -> dict[str, Any]:
-    """Return the report as plain data: what is in report.json."""
+    """Return the report as plain data, as report.json has it."""
     return {
         "url": run.target.base_url,
         "seed": run.seed,
@@ -140,24 +140,24 @@ def _failure(run: Run, failure: Failure) -> dict[str, Any]:
         "test": failure.test,
         "expected": failure.expected,
         "got": _cut(failure.got),
-        "exchanges": [_exchange(exchange, run.target.base_url) for exchange in failure.exchanges[-MAX_EXCHANGES:]],
+        "exchanges": [_step(step, run.target.base_url) for step in failure.steps[-MAX_STEPS:]],
     }
 
 
-def _exchange(exchange: Exchange, base_url: str) -> dict[str, Any]:
-    answer = exchange.answer
+def _step(step: Step, base_url: str) -> dict[str, Any]:
+    response = step.response
     return {
-        "curl": _cut(exchange.request.curl(base_url), MAX_COMMAND),
-        "status": answer.status if answer else None,
-        "headers": [list(header) for header in answer.headers] if answer else [],
-        "body": _cut(answer.body.decode(errors="backslashreplace")) if answer else "",
-        "failure": exchange.failure,
-        "together": exchange.group,
+        "curl": _cut(step.request.curl(base_url), MAX_COMMAND),
+        "status": response.status if response else None,
+        "headers": [list(header) for header in response.headers] if response else [],
+        "body": _cut(response.body.decode(errors="backslashreplace")) if response else "",
+        "failure": step.no_response,
+        "together": step.group,
     }
 
 
 def as_junit(data: dict[str, Any]) -> bytes:
-    """Return the report as JUnit XML: a test case a clause."""
+    """Return the report in JUnit's format, with one test case per clause."""
     suite = ElementTree.Element("testsuite", name="orders service contract", time=str(data["seconds"]))
     counts = {"failures": 0, "errors": 0, "skipped": 0}
     for clause in data["clauses"]:
@@ -177,9 +177,7 @@ def as_junit(data: dict[str, Any]) -> bytes:
             ElementTree.SubElement(case, "error", message=_xml(clause["reason"]))
         elif clause["verdict"] != Verdict.PASS:
             counts["skipped"] += 1
-            reason = (
-                "fails, but does not decide" if clause["verdict"] == Verdict.FAIL else clause["reason"] or "not checked"
-            )
+            reason = "failed, but does not fail the run" if clause["verdict"] == Verdict.FAIL else clause["reason"]
             ElementTree.SubElement(case, "skipped", message=_xml(reason))
     for error in data["errors"]:
         counts["errors"] += 1
@@ -202,7 +200,7 @@ def _as_text(failure: dict[str, Any]) -> str:
 
 
 def _xml(text: str) -> str:
-    """Return text without the characters that XML cannot hold."""
+    """Return a text with escapes for the characters that XML cannot hold."""
     return "".join(
         char
         if char in "\t\n" or (char >= " " and char not in "\ufffe\uffff" and not "\ud800" <= char <= "\udfff")
@@ -224,16 +222,15 @@ pre { background: #f5f7fa; padding: .8rem; overflow-x: auto; white-space: pre-wr
 """
 
 
-def as_page(data: dict[str, Any]) -> str:
-    """Return the report as one page of HTML that needs nothing else."""
+def as_html(data: dict[str, Any]) -> str:
+    """Return the report as one HTML page, which needs no other file."""
     rows, details = [], []
     for clause in data["clauses"]:
         kind = clause["verdict"].replace(" ", "-")
         name = escape(clause["id"])
         link = f'<a href="#{name}">{name}</a>' if clause["failures"] else name
-        note = f' <span class="not-checked">({escape(clause["reason"])})</span>' if clause["reason"] else ""
-        if clause["failures"] and not clause["decides"]:
-            note = ' <span class="not-checked">(does not decide)</span>'
+        reason = "does not fail the run" if clause["failures"] and not clause["decides"] else clause["reason"]
+        note = f' <span class="not-checked">({escape(reason)})</span>' if reason else ""
         rows.append(
             f'<tr><td>{link}</td><td>{clause["level"]}</td><td class="{kind}">{clause["verdict"]}</td>'
             f"<td>{_code(clause['text'])}{note}</td></tr>"
@@ -248,7 +245,7 @@ def as_page(data: dict[str, Any]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Orders service: contract report</title>'
         f"<style>{_STYLE}</style></head><body><h1>Orders service: contract report</h1>"
         f'<p class="banner {kind}">{escape(data["conclusion"])}</p>{errors}'
-        f"<p>Budget {data['budget']}, level {data['level']}. The same random choices again: "
+        f"<p>Budget {data['budget']}, level {data['level']}. To repeat the random choices: "
         f"<code>--seed {data['seed']}</code></p>"
         f"{'<h2>What failed</h2>' if details else ''}{''.join(details)}<h2>All clauses</h2>"
         "<table><thead><tr><th>clause</th><th>level</th><th>verdict</th><th>what it says</th></tr></thead>"
@@ -270,6 +267,6 @@ def _failure_html(failure: dict[str, Any]) -> str:
 
 
 def _code(text: str) -> str:
-    """Return text as HTML, with what stands between backticks as code."""
+    """Return a text as HTML, with the parts between backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))

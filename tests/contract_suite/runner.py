@@ -1,4 +1,4 @@
-"""Running the contract suite: as its users do, or many times at the price of one."""
+"""Runs the contract suite: as its users do, or many times in a process that has loaded it once."""
 
 import json
 import os
@@ -18,7 +18,7 @@ TIMEOUT_S = 400
 
 @dataclass(frozen=True)
 class Result:
-    """A run that has ended: its exit code, what it printed, and its report if it wrote one."""
+    """A run that has ended: its exit code, its output, and the folder of its reports."""
 
     exit_code: int
     output: str
@@ -26,7 +26,7 @@ class Result:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The report in JSON."""
+        """The report in JSON. Raises OSError if the run wrote none."""
         report: dict[str, Any] = json.loads((self.folder / "report.json").read_text("utf-8"))
         return report
 
@@ -46,7 +46,7 @@ def run_suite(
     cwd: Path = ROOT,
     suite: str = "contract_tests",
 ) -> Result:
-    """Run the suite with options; its reports go to a folder."""
+    """Run the suite with options, in a process of its own. Its reports go to a folder."""
     ended = run(
         [sys.executable, "-m", "pytest", suite, "--report-dir", str(folder), *options],
         timeout_s=TIMEOUT_S,
@@ -58,15 +58,15 @@ def run_suite(
 
 
 def inherited() -> dict[str, str]:
-    """Return the environment, without what would tell the suite or its pytest anything."""
+    """Return the environment without the variables that the suite or pytest would read."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("ORDERS_", "PYTEST_"))}
 
 
 class LoadedSuite:
-    """The suite in a process that has loaded it, for runs that begin at once: each is a fork of the process."""
+    """A process that has loaded the suite. Each run is a fork of it, and begins at once."""
 
     def __init__(self) -> None:
-        """Start the process; it loads the suite while this one goes on."""
+        """Start the process. It loads the suite while this process goes on."""
         self._process = start(
             [sys.executable, "-m", "pytest", "contract_tests", "-p", forked.__name__, "--capture", "no"],
             cwd=ROOT,
@@ -76,25 +76,26 @@ class LoadedSuite:
         )
 
     def run(self, folder: Path, url: str, *clauses: str, **options: object) -> Result:
-        """Check clauses, or all, of the server at a URL, with more of the suite's options; reports go to a folder.
+        """Check the server at a URL; return the result. Without `clauses`, all are checked.
 
-        The run ends when one of the clauses has failed.
+        `options` are the suite's other options. The reports go to a folder. The run ends when one of the clauses has
+        failed.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         options |= {"base_url": url, "clause": clauses}
         print(json.dumps({"folder": str(folder), "options": options}), file=self._process.stdin, flush=True)
-        said = []
+        printed = []
         try:
             for line in self._process.stdout:
                 if line.startswith(forked.ENDED):
                     output = forked.output_in(folder).read_text("utf-8")
                     return Result(int(line.removeprefix(forked.ENDED)), output, folder)
-                said.append(line)
+                printed.append(line)
         except BaseException:
-            # What it says later is no answer to the next order.
+            # The process may still answer this order when it is sent the next one.
             self.close()
             raise
-        raise AssertionError(f"the suite cannot be loaded: {''.join(said)}")
+        raise AssertionError(f"the suite cannot be loaded: {''.join(printed)}")
 
     def close(self) -> None:
         """End the process."""

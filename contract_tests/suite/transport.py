@@ -1,7 +1,7 @@
-"""Requests to the server under test, to the byte, and its answers as they came.
+"""Requests to the server under test, byte for byte, and its responses as they came.
 
-A request keeps its query as it goes over the wire, because much of the contract is about encodings that an HTTP library
-would put right. What is sent is put together here; answers are read by `http.client`.
+A request keeps its query exactly as it goes over the wire, because much of the contract is about encodings that an HTTP
+library would correct. This module builds the requests itself; `http.client` reads the responses.
 """
 
 import contextlib
@@ -22,30 +22,30 @@ from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 MAX_BODY_BYTES = 1 << 20
-# A kept connection is used again only this soon, so that it never meets the server's own idle timeout.
+# A connection is used again only within this time, so that it never meets the server's own idle timeout.
 REUSE_WITHIN_S = 0.2
 
 
-def encode(parameters: Iterable[tuple[str, str]]) -> str:
-    """Return a query string in which everything but letters, digits and `-._~` is percent-encoded."""
+def query_string(parameters: Iterable[tuple[str, str]]) -> str:
+    """Return a query string. All characters but letters, digits and `-._~` are percent-encoded."""
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request, as it goes over the wire below the base URL."""
+    """A request, as it goes over the wire. Its path is below the base URL."""
 
     method: str
     path: str
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    # What is sent instead of all that, if it is not HTTP.
+    # If given, only this is sent. It need not be HTTP.
     raw: bytes | None = None
 
     @property
-    def target(self) -> str:
-        """The path with the query."""
+    def path_and_query(self) -> str:
+        """The path, with the query if there is one."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def curl(self, base_url: str) -> str:
@@ -62,7 +62,7 @@ class Request:
             words += ["-X", self.method]
         for name, value in self.headers:
             words += ["-H", f"{name}: {value}"]
-        words.append(base_url + self.target)
+        words.append(base_url + self.path_and_query)
         if not self.body:
             return " ".join(shlex.quote(word) for word in words)
         if not any(name == "Content-Type" for name, _ in self.headers):
@@ -77,27 +77,23 @@ class Request:
 
 
 def _printf(data: bytes) -> str:
-    """Return the command that prints bytes, whatever they are."""
+    """Return a shell command that prints any bytes."""
     plain = set(range(32, 127)) - set(b"'\\%")
     return "printf '" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in data) + "'"
 
 
-class _BrokenJSON(ValueError):
-    """What JSON forbids, or leaves without a meaning, although Python's parser takes it."""
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise _BrokenJSON("a key is there twice")
+        raise ValueError("a key is there twice")
     return dict(pairs)
 
 
 def _no_constant(name: str) -> Any:
-    raise _BrokenJSON(f"{name} is not JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A response, as it came."""
 
     status: int
@@ -105,13 +101,21 @@ class Answer:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Return a header's values, joined by commas, or None if it is absent."""
+        """Return a header's values, joined by commas; None if the header is absent."""
         values = [value for key, value in self.headers if key.lower() == name.lower()]
         return ", ".join(values) if values else None
 
+    @property
+    def media_type(self) -> str:
+        """The content type in lower case, without its parameters; empty if there is none."""
+        return (self.header("Content-Type") or "").partition(";")[0].strip().lower()
+
     @cached_property
     def json(self) -> dict[str, Any] | None:
-        """The body's JSON object; None if the body is anything else."""
+        """The JSON object in the body; None if the body is anything else.
+
+        Python's parser takes keys that are there twice, and constants such as NaN. Here they are not JSON.
+        """
         try:
             value = json.loads(self.body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError):
@@ -119,13 +123,19 @@ class Answer:
         return value if isinstance(value, dict) else None
 
     @property
-    def message(self) -> object:
-        """The value of `message` in the body; None without one."""
-        return (self.json or {}).get("message")
+    def message(self) -> str:
+        """The message in the body; empty if there is none."""
+        message = (self.json or {}).get("message")
+        return message if isinstance(message, str) else ""
+
+    @property
+    def answer(self) -> tuple[int, str]:
+        """The status code and the message, to compare with an answer of the contract."""
+        return self.status, self.message
 
     @property
     def profile(self) -> dict[str, Any]:
-        """The `order_profile` in the body; empty without one."""
+        """The `order_profile` in the body; empty if there is none."""
         profile = (self.json or {}).get("order_profile")
         return profile if isinstance(profile, dict) else {}
 
@@ -136,22 +146,22 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A request and what came of it: an answer, or the reason why there is none."""
+class Step:
+    """A step of a scenario: a request and its response, or the reason why there is none."""
 
     request: Request
-    answer: Answer | None
-    failure: str = ""
+    response: Response | None
+    no_response: str = ""
     # Seconds on the client's monotonic clock.
     started: float = 0.0
     ended: float = 0.0
-    # Requests with the same number were on their way at the same time.
+    # The requests of a group were on their way at the same time. 0 is no group.
     group: int = 0
 
     @property
-    def outcome(self) -> str:
+    def got(self) -> str:
         """What came back, in words."""
-        return str(self.answer) if self.answer is not None else self.failure
+        return str(self.response) if self.response is not None else self.no_response
 
 
 # What a connection, or a peer that does not speak HTTP, can raise.
@@ -159,7 +169,7 @@ TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
 
 def explain(error: BaseException) -> str:
-    """Return what went wrong with a connection, in words."""
+    """Return in words why there is no answer."""
     match error:
         case TimeoutError():
             return "no answer in time"
@@ -175,7 +185,7 @@ def explain(error: BaseException) -> str:
 
 @dataclass
 class Target:
-    """The server under test: where it is, and how long an answer may take."""
+    """The server under test: its URL, and how long a response may take."""
 
     base_url: str
     timeout_s: float = 10.0
@@ -185,12 +195,12 @@ class Target:
     tls: ssl.SSLContext | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take the URL apart; raise ValueError, with what is wrong, for one that is none."""
+        """Split the URL. Raises ValueError, which says what is wrong with the URL."""
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https"):
             raise ValueError("it does not start with http:// or https://")
         if not parts.hostname:
-            raise ValueError("it names no host")
+            raise ValueError("it has no host")
         if parts.query or parts.fragment or parts.username is not None:
             raise ValueError("it has more than scheme, host, port and path")
         self.base_url = self.base_url.rstrip("/")
@@ -205,12 +215,12 @@ class Target:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.tls.wrap_socket(connection, server_hostname=self.host) if self.tls else connection
 
-    def raw(self, request: Request) -> bytes:
-        """Return the bytes of a request that is the only one on its connection."""
+    def encode(self, request: Request) -> bytes:
+        """Return the bytes of a request that asks the server to close the connection afterwards."""
         if request.raw is not None:
             return request.raw
         host = f"[{self.host}]" if ":" in self.host else self.host
-        lines = [f"{request.method} {self.prefix}{request.target} HTTP/1.1", f"Host: {host}:{self.port}"]
+        lines = [f"{request.method} {self.prefix}{request.path_and_query} HTTP/1.1", f"Host: {host}:{self.port}"]
         lines += [f"{name}: {value}" for name, value in request.headers]
         if request.body and not any(name.lower() == "transfer-encoding" for name, _ in request.headers):
             lines.append(f"Content-Length: {len(request.body)}")
@@ -218,9 +228,9 @@ class Target:
 
 
 class _Incoming(io.RawIOBase):
-    """What comes in on a connection, until a moment after which it is too late.
+    """The bytes that come in on a connection within a time.
 
-    A socket's own timeout begins anew with each byte; a server that sends one now and then would never meet it.
+    A socket's own timeout begins again with each byte, so a server that sends one now and then would never meet it.
     """
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
@@ -242,46 +252,52 @@ class _Incoming(io.RawIOBase):
         return io.BufferedReader(self)
 
 
-def read_answer(connection: socket.socket, method: str, seconds: float) -> tuple[Answer, bool]:
-    """Read an answer that may take so many seconds; return it, and whether the connection can be used again.
+def read_response(connection: socket.socket, method: str, seconds: float) -> tuple[Response, bool]:
+    """Wait up to `seconds` for a response. Return it, and whether the connection can be used again.
 
-    Raises one of TRANSPORT_ERRORS if there is no answer.
+    Raises one of TRANSPORT_ERRORS if there is no response.
     """
-    response = http.client.HTTPResponse(cast("socket.socket", _Incoming(connection, seconds)), method=method)
+    reader = http.client.HTTPResponse(cast("socket.socket", _Incoming(connection, seconds)), method=method)
     try:
-        response.begin()
-        answer = Answer(response.status, tuple(response.getheaders()), response.read(MAX_BODY_BYTES))
-        return answer, response.isclosed() and not response.will_close
+        response = _read(reader)
+        return response, reader.isclosed() and not reader.will_close
     finally:
-        response.close()
         connection.settimeout(seconds)
 
 
-class Connection:
-    """Sends requests one after the other; over one connection if it is `kept`, else each over its own."""
+def _read(reader: http.client.HTTPResponse) -> Response:
+    try:
+        reader.begin()
+        return Response(reader.status, tuple(reader.getheaders()), reader.read(MAX_BODY_BYTES))
+    finally:
+        reader.close()
 
-    def __init__(self, target: Target, *, kept: bool = True) -> None:
+
+class Connection:
+    """Sends requests one after the other: over one connection, or without `keep_alive` each over a new one."""
+
+    def __init__(self, target: Target, *, keep_alive: bool = True) -> None:
         self._target = target
-        self._kept = kept
+        self._keep_alive = keep_alive
         self._socket: socket.socket | None = None
         self._used = 0.0
 
-    def send(self, request: Request) -> Answer:
-        """Return the answer to a request; raise one of TRANSPORT_ERRORS if there is none."""
-        data = self._target.raw(request)
-        if self._kept:
+    def send(self, request: Request) -> Response:
+        """Return the response to a request. Raises one of TRANSPORT_ERRORS if there is none."""
+        data = self._target.encode(request)
+        if self._keep_alive:
             data = data.replace(b"Connection: close\r\n", b"", 1)
         connection = self._connection()
         try:
             connection.sendall(data)
-            answer, usable = read_answer(connection, request.method, self._target.timeout_s)
+            response, usable = read_response(connection, request.method, self._target.timeout_s)
         except BaseException:
             self.close()
             raise
         self._used = time.monotonic()
-        if not self._kept or not usable:
+        if not self._keep_alive or not usable:
             self.close()
-        return answer
+        return response
 
     def _connection(self) -> socket.socket:
         if self._socket is not None:
@@ -290,14 +306,14 @@ class Connection:
             if readable or time.monotonic() - self._used > REUSE_WITHIN_S:
                 self.close()
             if stray:
-                raise http.client.HTTPException(f"after an answer came more: {stray[:80]!r}")
+                raise http.client.HTTPException(f"more bytes followed an answer: {stray[:80]!r}")
         if self._socket is None:
             self._socket = self._target.open_socket()
         return self._socket
 
     def _peek(self) -> bytes:
-        """Return what came although nothing was asked for; nothing if the connection was closed."""
-        # What comes over TLS may be no more than TLS's own messages.
+        """Return bytes that came without a request; none if the connection was closed."""
+        # Over TLS, these bytes may be TLS's own messages.
         if self._socket is None or isinstance(self._socket, ssl.SSLSocket):
             return b""
         try:
@@ -312,15 +328,12 @@ class Connection:
             self._socket = None
 
 
-def send_at_once(
-    target: Target, requests: Sequence[Request], gap_s: float = 0.0, *, hold: bool = True
-) -> list[Exchange]:
-    """Send requests so that they all arrive at the same time, each over its own connection.
+def send_at_once(target: Target, requests: Sequence[Request], gap_s: float = 0.0, *, hold: bool = True) -> list[Step]:
+    """Send requests so that they arrive at the same time, each over its own connection. Return a step for each.
 
-    All of each request but its last byte is sent first; then the last bytes, one straight after the other, or `gap_s`
-    apart. Without `hold`, the requests are sent whole, one after the other. Returns the exchanges in the order of the
-    requests. Raises one of TRANSPORT_ERRORS if a connection fails before the last bytes; what fails after that is in
-    the exchange.
+    First, each request is sent without its last byte. Then the last bytes follow, `gap_s` seconds apart. Without
+    `hold`, each request is sent as a whole. Raises one of TRANSPORT_ERRORS if a connection fails before the last bytes
+    are sent. A step tells what failed later.
     """
     sockets: list[socket.socket] = []
     started: list[float] = []
@@ -328,35 +341,35 @@ def send_at_once(
         if hold:
             for request in requests:
                 sockets.append(target.open_socket())
-                sockets[-1].sendall(target.raw(request)[:-1])
-            # Long enough for a server to accept the connections and read what there is.
+                sockets[-1].sendall(target.encode(request)[:-1])
+            # Time for the server to accept the connections and to read what has arrived.
             time.sleep(0.004)
         for index, request in enumerate(requests):
             if gap_s and index:
                 time.sleep(gap_s)
             started.append(time.monotonic())
             if hold:
-                sockets[index].sendall(target.raw(request)[-1:])
+                sockets[index].sendall(target.encode(request)[-1:])
             else:
                 sockets.append(target.open_socket())
-                sockets[-1].sendall(target.raw(request))
-        exchanges = []
+                sockets[-1].sendall(target.encode(request))
+        steps = []
         end = time.monotonic() + target.timeout_s
         for connection, request, start in zip(sockets, requests, started, strict=True):
-            answer, failure = None, ""
+            response, no_response = None, ""
             try:
-                answer, _ = read_answer(connection, request.method, max(0.01, end - time.monotonic()))
+                response, _ = read_response(connection, request.method, max(0.01, end - time.monotonic()))
             except TRANSPORT_ERRORS as error:
-                failure = explain(error)
-            exchanges.append(Exchange(request, answer, failure, start, time.monotonic()))
-        return exchanges
+                no_response = explain(error)
+            steps.append(Step(request, response, no_response, start, time.monotonic()))
+        return steps
     finally:
         for connection in sockets:
             connection.close()
 
 
 def send_raw(target: Target, data: bytes, wait_s: float) -> bytes:
-    """Send bytes on a connection of their own; return what comes back until it is closed or nothing comes for a while.
+    """Send bytes over a new connection. Return what comes back, until nothing has come for `wait_s` seconds.
 
     Raises OSError if there is no connection.
     """
@@ -373,22 +386,18 @@ def send_raw(target: Target, data: bytes, wait_s: float) -> bytes:
     return received
 
 
-def parse_answer(data: bytes, method: str = "GET") -> Answer | None:
-    """Return the answer that bytes begin with; None if they are no HTTP."""
+def parse_response(data: bytes) -> Response | None:
+    """Return the response that `data` begins with; None if it is not HTTP."""
     if not data.startswith(b"HTTP/"):
         return None
-    response = http.client.HTTPResponse(cast("socket.socket", _Received(data)), method=method)
     try:
-        response.begin()
-        return Answer(response.status, tuple(response.getheaders()), response.read(MAX_BODY_BYTES))
+        return _read(http.client.HTTPResponse(cast("socket.socket", _Received(data)), method="GET"))
     except TRANSPORT_ERRORS:
         return None
-    finally:
-        response.close()
 
 
 class _Received(io.BytesIO):
-    """Bytes that came, in the place of a socket."""
+    """Bytes that `HTTPResponse` reads as if they came from a socket."""
 
     def makefile(self, _mode: str) -> io.BytesIO:
         """Return a reader, as `HTTPResponse` asks its socket for one."""
@@ -396,7 +405,7 @@ class _Received(io.BytesIO):
 
 
 class Cut(StrEnum):
-    """When and how a client goes away after it has sent a request."""
+    """How a client that has sent a request ends the connection."""
 
     CLOSED = "closed at once"
     RESET = "reset at once"
@@ -405,9 +414,12 @@ class Cut(StrEnum):
 
 
 def send_and_leave(target: Target, request: Request, cut: Cut) -> None:
-    """Send a request and go away without reading its answer; raise OSError if there is no connection."""
+    """Send a request and end the connection without reading the response.
+
+    Raises OSError if there is no connection.
+    """
     with target.open_socket() as connection:
-        connection.sendall(target.raw(request))
+        connection.sendall(target.encode(request))
         if cut is Cut.RESET_LATER:
             time.sleep(0.002)
         elif cut is Cut.UNREAD:

@@ -1,0 +1,283 @@
+"""What the contract says about a single response, whatever happened before.
+
+`expected_answer` reads a request as the contract does (D7 to D10). `judge` compares a response with that.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote_to_bytes
+from uuid import UUID
+
+from contract_tests.suite.contract import (
+    ACQUIRE,
+    ACQUIRED,
+    ALREADY_EXISTS,
+    ASSIGN,
+    CANCEL,
+    CANCELED,
+    CREATED,
+    INVALID_START,
+    MAX_LENGTH,
+    MISSING,
+    NO_ORDERS,
+    NOT_ACTIVE_END,
+    NOT_ACTIVE_START,
+    OPERATIONS,
+    PROFILE,
+    Answer,
+    Operation,
+    invalid_start,
+    not_active,
+)
+from contract_tests.suite.transport import Request, Response
+
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
+
+# The clause of a wrong answer to a call that has several right ones.
+_CLAUSE_OF_ANY = {ASSIGN: "ASSIGN-1", ACQUIRE: "ACQUIRE-3", CANCEL: "CANCEL-3"}
+_CLAUSE_OF_MISSING = {ASSIGN: "ASSIGN-2", ACQUIRE: "ACQUIRE-2", CANCEL: "CANCEL-2"}
+_CLAUSE_OF_ANSWER: dict[tuple[int, str], str] = {
+    CREATED: "ASSIGN-1",
+    ALREADY_EXISTS: "ASSIGN-3",
+    ACQUIRED: "ACQUIRE-1",
+    NO_ORDERS: "ACQUIRE-3",
+    CANCELED: "CANCEL-1",
+}
+
+
+class ExpectedAnswer(NamedTuple):
+    """What a request's parameters decide about its answer."""
+
+    # `open`: the document does not say.
+    kind: Literal["valid", "missing", "invalid", "open"]
+    # The parameters if they are valid; else empty.
+    values: dict[str, str]
+    # The clause that requires the answer to missing or invalid parameters.
+    clause: str = ""
+    # The invalid parameter that the message must name.
+    parameter: str = ""
+
+
+class Finding(NamedTuple):
+    """A clause that a response breaks, and what was expected instead."""
+
+    clause: str
+    expected: str
+    # The response is another of the answers that the contract gives to such a request.
+    is_other_answer: bool = False
+
+
+def operation_of(request: Request) -> Operation | None:
+    """Return the operation that a request calls; None if it has another path or method."""
+    for operation in OPERATIONS:
+        if (request.method, request.path) == (operation.method, operation.path):
+            return operation
+    return None
+
+
+# The search for an order of concurrent requests asks for the same requests again and again.
+@lru_cache(maxsize=1000)
+def expected_answer(operation: Operation, query: str) -> ExpectedAnswer:
+    """Return what a query string decides about the answer to an operation (D7 to D9)."""
+    given: dict[str, list[bytes]] = {}
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            given.setdefault(_decode(name).decode(errors="replace"), []).append(_decode(value))
+    parameters = {name: given.get(name, []) for name in operation.parameters}
+    invalid = [(name, clause) for name, values in parameters.items() if (clause := _clause_of_invalid(values))]
+    # The document leaves two cases open: a `%` that starts no escape, and an empty one among a parameter's values.
+    stray_percent = re.search("%(?![0-9A-Fa-f]{2})", query)
+    if stray_percent or any(len(values) > 1 and b"" in values for values in parameters.values()):
+        return ExpectedAnswer("open", {})
+    if not all(any(values) for values in parameters.values()):
+        absent = not all(parameters.values())
+        clause = "PARAM-2" if invalid else _CLAUSE_OF_MISSING[operation] if absent else "PARAM-1"
+        return ExpectedAnswer("missing", {}, clause)
+    if invalid:
+        name, clause = invalid[0]
+        return ExpectedAnswer("invalid", {}, clause, name)
+    return ExpectedAnswer("valid", {name: values[0].decode() for name, values in parameters.items()})
+
+
+def _decode(text: str) -> bytes:
+    return unquote_to_bytes(text.replace("+", " "))
+
+
+def _clause_of_invalid(values: list[bytes]) -> str:
+    """Return the clause that makes a parameter's values invalid; empty if they are valid or missing."""
+    if len(values) > 1 and any(values):
+        return "PARAM-7"
+    if not values:
+        return ""
+    try:
+        text = values[0].decode()
+    except UnicodeDecodeError:
+        return "PARAM-6"
+    if len(text) > MAX_LENGTH:
+        return "PARAM-4"
+    return "PARAM-5" if CONTROL_CHARACTER.search(text) else ""
+
+
+def clause_of(answer: tuple[int, str]) -> str:
+    """Return the clause that says when an answer is due; empty if no valid request gets it."""
+    return _CLAUSE_OF_ANSWER.get(answer, "CANCEL-3" if _is_not_active(answer[1]) else "")
+
+
+def _is_not_active(message: str) -> bool:
+    """Tell whether a message is that of a cancel without an active order, for any id or for none."""
+    return message.startswith(NOT_ACTIVE_START.rstrip()) and message.endswith(NOT_ACTIVE_END.lstrip())
+
+
+def judge(request: Request, response: Response, expected: Answer | None = None) -> tuple[Finding | None, list[Finding]]:
+    """Compare the response to a call with what the contract says.
+
+    `expected` is the answer to the call if its parameters are valid. None allows all of the operation's answers.
+    Returns what is wrong with the status and the message, if anything, and the side findings: all else that is wrong.
+    """
+    operation = operation_of(request)
+    assert operation is not None, request
+    by_parameters = expected_answer(operation, request.query)
+    side_findings = list(wrong_form(response))
+    wrong = None
+    match by_parameters.kind:
+        case "missing":
+            if response.answer != MISSING[operation]:
+                wrong = Finding(by_parameters.clause, str(MISSING[operation]))
+        case "invalid":
+            wrong = _not_invalid(operation, response, by_parameters)
+        case "valid":
+            wrong = _not_expected(operation, request, response, by_parameters.values, expected)
+        case "open":
+            if response.status not in operation.regular_statuses:
+                expected_statuses = " or ".join(map(str, operation.regular_statuses))
+                wrong = Finding(_CLAUSE_OF_ANY[operation], expected_statuses)
+    if wrong is None:
+        side_findings += _side_findings(operation, response, by_parameters)
+    return wrong, side_findings
+
+
+def wrong_form(response: Response) -> Iterator[Finding]:
+    """Yield what is wrong with a response if it is not a JSON object, or does not say so."""
+    if response.media_type != "application/json":
+        yield Finding("WIRE-1", "a Content-Type of application/json")
+    elif response.json is None:
+        yield Finding("WIRE-1", "a body that is one JSON object, in UTF-8, each key once")
+
+
+def _not_invalid(operation: Operation, response: Response, by_parameters: ExpectedAnswer) -> Finding | None:
+    status, start = invalid_start(operation, by_parameters.parameter)
+    if response.status == status and response.message.startswith(start) and response.message != start:
+        return None
+    expected = f'{status} {{"message": "{start}…"}} with what is wrong after the colon'
+    names_another = response.status == status and response.message.startswith(INVALID_START)
+    return Finding("PARAM-8" if names_another else by_parameters.clause, expected)
+
+
+def valid_answers(operation: Operation, values: dict[str, str]) -> tuple[Answer, ...]:
+    """Return the answers that a call with valid parameters can get."""
+    if operation is ASSIGN:
+        return CREATED, ALREADY_EXISTS
+    if operation is ACQUIRE:
+        return ACQUIRED, NO_ORDERS
+    return CANCELED, not_active(values["order_id"])
+
+
+def _not_expected(
+    operation: Operation, request: Request, response: Response, values: dict[str, str], expected: Answer | None
+) -> Finding | None:
+    possible = valid_answers(operation, values)
+    allowed = possible if expected is None else (expected,)
+    answer = response.answer
+    if operation is CANCEL and _is_not_active(response.message):
+        # Whether the id in the message is right is CANCEL-5's matter.
+        answer = response.status, not_active(values["order_id"]).message
+    if answer in allowed:
+        return None
+    # A refusal that is none of the operation's is blamed on what is unusual about the request.
+    is_known = response.status == 200 or any(answer[1] == message for _, message in possible)
+    if not is_known and request.body:
+        clause = "PARAM-11"
+    elif not is_known and not {part.partition("=")[0] for part in request.query.split("&")} <= set(values):
+        clause = "PARAM-12"
+    elif not is_known and not all(re.fullmatch(r"[\w-]{1,64}", value, re.ASCII) for value in values.values()):
+        clause = "PARAM-3"
+    else:
+        clause = _CLAUSE_OF_ANY[operation] if expected is None else clause_of(expected)
+    return Finding(clause, " or ".join(map(str, allowed)), answer in possible)
+
+
+def _side_findings(operation: Operation, response: Response, by_parameters: ExpectedAnswer) -> Iterator[Finding]:
+    """Yield what is wrong with a response whose status and message are right."""
+    body = response.json or {}
+    keys = {"message", "order_profile"} if response.answer == ACQUIRED else {"message"}
+    if set(body) != keys:
+        clause = by_parameters.clause or clause_of(response.answer) or _CLAUSE_OF_ANY[operation]
+        yield Finding(clause, f"an object with {' and '.join(sorted(keys))}, and nothing else")
+    if by_parameters.kind == "valid" and _is_not_active(response.message):
+        _, message = not_active(by_parameters.values["order_id"])
+        if response.message != message:
+            yield Finding("CANCEL-5", f'{{"message": "{message}"}}')
+    if operation is ACQUIRE:
+        directives = {part.strip().lower() for part in (response.header("Cache-Control") or "").split(",")}
+        if "no-store" not in directives:
+            yield Finding("ACQUIRE-8", "Cache-Control: no-store")
+        if response.header("ETag") is not None:
+            yield Finding("ACQUIRE-9", "no ETag")
+    if response.answer == ACQUIRED and "order_profile" in body:
+        if isinstance(body["order_profile"], dict):
+            yield from _wrong_in_profile(response, by_parameters.values.get("executor_id"))
+        else:
+            yield Finding("ACQUIRE-1", "an order_profile that is an object")
+
+
+def _wrong_in_profile(response: Response, executor_id: str | None) -> Iterator[Finding]:
+    profile = response.profile
+    if set(profile) != set(PROFILE):
+        yield Finding("ACQUIRE-5", f"an order_profile with {', '.join(PROFILE)}, and nothing else")
+    for name, schema in PROFILE.items():
+        if name not in profile:
+            continue
+        value = profile[name]
+        match schema:
+            case {"format": "uuid"}:
+                clause, kind, is_right = "ACQUIRE-6", "a UUID", _is_uuid(value)
+            case {"format": "date-time"}:
+                clause, kind, is_right = "ACQUIRE-7", "a time in RFC 3339, in UTC, with Z", _is_time(value)
+            case {"enum": [*statuses]}:
+                clause, kind, is_right = "ACQUIRE-5", " or ".join(statuses), value in statuses
+            case _:
+                clause, kind, is_right = "ACQUIRE-5", "text", isinstance(value, str) and value != ""
+        if not is_right:
+            yield Finding(clause, f"{name} in the order_profile to be {kind}")
+    times: list[Any] = [profile.get(name) for name in ("assign_time", "acquire_time")]
+    if all(map(_is_time, times)) and parse_time(times[1]) < parse_time(times[0]):
+        yield Finding("ACQUIRE-7", "an acquire_time that is not before the assign_time")
+    if executor_id is not None and profile.get("executor_id", executor_id) != executor_id:
+        yield Finding("ACQUIRE-1", f"an order of the executor who asks, {executor_id!r}")
+
+
+def _is_uuid(value: object) -> bool:
+    """Tell whether a value is a UUID in the form of RFC 9562 §4."""
+    try:
+        return isinstance(value, str) and str(UUID(value)) == value.lower()
+    except ValueError:
+        return False
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse_time(value))
+    except ValueError:
+        return False
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time of an order profile (D6). Raises ValueError unless it is RFC 3339, in UTC, with `Z`."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", text, re.ASCII):
+        raise ValueError(f"{text!r} is not RFC 3339 in UTC with Z")
+    whole, _, fraction = text[:-1].partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")

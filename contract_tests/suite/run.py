@@ -1,0 +1,236 @@
+"""A run of the suite: its server, what it found, and the verdict on each clause."""
+
+import itertools
+import random
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from contract_tests.clauses import CLAUSES, Clause, Level
+from contract_tests.suite.calls import acquire_request
+from contract_tests.suite.transport import TRANSPORT_ERRORS, Connection, Request, Step, Target
+
+# After more requests without an answer than this, the run ends.
+MAX_UNANSWERED = 3
+
+
+class Verdict(StrEnum):
+    """What a run says about a clause."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_CHECKED = "not checked"
+    ERROR = "error"
+
+
+class ExitCode:
+    """The suite's exit codes. 2, 4 and 5 are pytest's own."""
+
+    CONFORMS = 0
+    FAILED = 1
+    INTERRUPTED = 2
+    ERROR = 3
+    USAGE = 4
+    NOTHING_SELECTED = 5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a run does of all that is random, and when it gives up."""
+
+    name: str
+    # Examples that Schemathesis generates for each operation, in addition to its fixed ones.
+    examples: int
+    # Seconds for each part that can go on for any time.
+    workflows_s: float
+    lifecycle_s: float
+    race_s: float
+    histories_s: float
+    retries_s: float
+    # Seconds after which a run ends with an error, because the server is slow or stuck.
+    limit_s: float
+
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget("brief", 10, workflows_s=0.5, lifecycle_s=0.5, race_s=0.1, histories_s=0.5, retries_s=0.05, limit_s=600),
+        Budget("quick", 30, workflows_s=3, lifecycle_s=4, race_s=0.5, histories_s=3, retries_s=0.2, limit_s=600),
+        Budget("thorough", 300, workflows_s=30, lifecycle_s=50, race_s=6, histories_s=40, retries_s=2, limit_s=1800),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An observation that breaks a clause: the test, what was expected, and the steps that show it."""
+
+    clause: str
+    expected: str
+    steps: tuple[Step, ...]
+    test: str
+    # The step that is wrong; None if the last one is, together with its group.
+    wrong: Step | None = None
+
+    @property
+    def got(self) -> str:
+        """What came back instead, in words."""
+        last = self.steps[-1]
+        group = [step for step in self.steps if step.group == last.group and last.group]
+        shown = [self.wrong] if self.wrong else group or [last]
+        return "; ".join(dict.fromkeys(step.got for step in shown))
+
+
+class Violation(AssertionError):
+    """A clause is broken, and the test cannot go on. The run has recorded the failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.clause}: expected {failure.expected}; got {failure.got}")
+        self.failure = failure
+
+
+class ServerLost(BaseException):
+    """The server cannot be reached or no longer answers, so the run cannot go on.
+
+    It is no `Exception`, so that Hypothesis and Schemathesis do not take it for a failing example.
+    """
+
+
+@dataclass
+class Run:
+    """One run of the suite against one server."""
+
+    # The run of this process. Schemathesis needs its seed while pytest collects the tests, when no fixture is there.
+    current: ClassVar["Run"]
+
+    target: Target
+    budget: Budget
+    level: Level
+    seed: int
+    # The clauses that the user selected; empty for all.
+    selected: frozenset[str] = frozenset()
+    # Part of every identifier of this run.
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    # The test that is running, and the clauses that it checks.
+    test: str = ""
+    clauses: frozenset[str] = frozenset()
+
+    # Clause id -> the failures that break it.
+    failures: dict[str, list[Failure]] = field(default_factory=dict)
+    # Clauses that a test has checked to its end.
+    passed: set[str] = field(default_factory=set)
+    # Clause id -> why a check of it did not finish.
+    unfinished: dict[str, str] = field(default_factory=dict)
+    # Clause id -> how a check of it failed by itself, through no fault of the server.
+    broken_checks: dict[str, str] = field(default_factory=dict)
+    # What went wrong with the run as a whole.
+    errors: list[str] = field(default_factory=list)
+
+    # The clauses of the answers that the server has given correctly at least once.
+    answered: set[str] = field(default_factory=set)
+    # assigned_order_id -> order_id, for each that the server has sent.
+    uuids: dict[str, str] = field(default_factory=dict)
+    # Whether the server waits for the last bytes of several requests at once; None until it is known.
+    can_hold: bool | None = None
+    requests: int = 0
+    # Seconds per request.
+    durations: list[float] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _unanswered: int = 0
+
+    def new_id(self, kind: str) -> str:
+        """Return an identifier that nobody has used before, in this run or in another."""
+        return f"{kind}-{self.token}-{next(self._numbers)}"
+
+    def random(self, purpose: str) -> random.Random:
+        """Return a random generator for a purpose. The seed of the run and the purpose decide what it generates."""
+        return random.Random(f"{self.seed} {purpose}")
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    def record(
+        self, clause: str, expected: str, steps: Iterable[Step], *, wrong: Step | None = None, is_side: bool = False
+    ) -> Failure:
+        """Record a failure. Of all failures of a clause in one test, keep the one with the fewest steps.
+
+        Side findings are the same in many tests. Of those, keep one per clause and expectation.
+        """
+        failure = Failure(clause, expected, tuple(steps), self.test, wrong)
+        kept = self.failures.setdefault(clause, [])
+        like = [old for old in kept if old.test == failure.test or (is_side and old.expected == expected)]
+        if not like:
+            kept.append(failure)
+        elif len(failure.steps) < len(like[0].steps):
+            kept[kept.index(like[0])] = failure
+        return failure
+
+    def check_alive(self, request: Request, reason: str) -> None:
+        """After a request without an answer, check that the server still answers others.
+
+        Raises ServerLost if it does not, or if too many requests had no answer.
+        """
+        what = f"{reason} to {request.method} {request.path_and_query[:200]}"
+        self._unanswered += 1
+        if self._unanswered > MAX_UNANSWERED:
+            raise ServerLost(f"the server gave no readable answer to {self._unanswered} requests; the last: {what}")
+        for attempt in range(3):
+            time.sleep(attempt * 0.5)
+            if self._answers():
+                return
+        raise ServerLost(f"the server stopped answering: {what}; nothing else is answered since then")
+
+    def _answers(self) -> bool:
+        """Tell whether the server answers a harmless request."""
+        connection = Connection(Target(self.target.base_url, min(5.0, self.target.timeout_s)), keep_alive=False)
+        try:
+            connection.send(acquire_request(self.new_id("probe")))
+        except TRANSPORT_ERRORS:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    def verdict(self, clause: Clause) -> Verdict:
+        """Return the verdict on a clause so far."""
+        if clause.id in self.failures:
+            return Verdict.FAIL
+        if clause.id in self.broken_checks:
+            return Verdict.ERROR
+        if clause.id in self.passed and clause.id not in self.unfinished:
+            return Verdict.PASS
+        return Verdict.NOT_CHECKED
+
+    def reason(self, clause: Clause) -> str:
+        """Return why a clause was not checked, or how its check failed by itself; empty if there is a verdict."""
+        verdict = self.verdict(clause)
+        if verdict is Verdict.ERROR:
+            return self.broken_checks[clause.id]
+        if verdict is not Verdict.NOT_CHECKED:
+            return ""
+        if clause.id in self.unfinished:
+            return self.unfinished[clause.id]
+        if self.selected and clause.id not in self.selected:
+            return "not selected"
+        return "the server gave no occasion" if clause.conditional else "its tests did not run"
+
+    def decides(self, clause: Clause) -> bool:
+        """Tell whether a failure of the clause fails the run."""
+        is_selected = not self.selected or clause.id in self.selected
+        return is_selected and (clause.level is Level.MUST or self.level is Level.SHOULD)
+
+    def exit_code(self) -> int:
+        """Return the exit code. A failure that decides is certain, whatever else went wrong."""
+        if any(self.decides(CLAUSES[clause_id]) for clause_id in self.failures):
+            return ExitCode.FAILED
+        # An unfinished check leaves the verdict open, unless a failure that does not decide may have ended it, and
+        # another check of the clause finished.
+        explained = self.passed if self.failures else set()
+        unfinished = any(self.decides(CLAUSES[clause_id]) for clause_id in self.unfinished.keys() - explained)
+        return ExitCode.ERROR if self.errors or self.broken_checks or unfinished else ExitCode.CONFORMS
