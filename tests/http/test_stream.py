@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.client import Client, message, not_active
+from harness.client import Client, message, not_active, receive_all, send_raw
 from harness.server import ServerProcess, wait_until
-from tests.http.test_wire import check_refusal, exchange, read_all
+from tests.http.test_wire import check_bad_request
 
 LARGE_PAGE = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -42,7 +42,7 @@ def test_a_request_behind_the_last_one_is_not_carried_out(
 ) -> None:
     """The server closes the connection after the last response, and leaves what comes behind it (RFC 9112 §9.6)."""
     behind = f"behind-{version}-{len(header)}"
-    received = exchange(impatient_server, assign(f"before-{behind}", version, header) + assign(behind))
+    received = send_raw(impatient_server.connect(), assign(f"before-{behind}", version, header) + assign(behind))
     assert received.count(b"HTTP/1.1 200 OK") == 1, received
     with Client(impatient_server.url) as client:
         assert message(client.cancel(behind)) == not_active(behind)
@@ -58,7 +58,7 @@ def test_a_request_behind_the_last_answer_of_a_stop_is_not_carried_out(database:
         server.process.terminate()
         wait_until(lambda: not is_listening(server), "the server stops")
         connection.sendall(b"x" + assign("order-2") + assign("order-3"))
-        received = read_all(connection)
+        received = receive_all(connection)
     assert received.count(b"HTTP/1.1 200 OK") == 2 and received.count(b"Connection: close") == 1, received
     with ServerProcess(database=database) as server, Client(server.url) as client:
         assert message(client.cancel("order-3")) == not_active("order-3")
@@ -90,7 +90,7 @@ def test_a_client_that_reads_slowly_gets_all_of_a_large_page(impatient_server: S
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(impatient_server.address)
         connection.sendall(LARGE_PAGE.replace(b"Host", b"Connection: close\r\nHost"))
-        received = read_all(connection)
+        received = receive_all(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n", head
 
@@ -106,7 +106,7 @@ def test_a_client_that_reads_slowly_gets_all_of_a_large_page(impatient_server: S
 )
 def test_unusual_http_is_answered(impatient_server: ServerProcess, head: bytes) -> None:
     """An empty host, an IPv6 address, an absolute target and an empty line before a request are HTTP (RFC 9112)."""
-    received = exchange(impatient_server, head + b"Connection: close\r\n\r\n")
+    received = send_raw(impatient_server.connect(), head + b"Connection: close\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK\r\n"), f"{head!r} was answered {received!r}"
 
 
@@ -114,4 +114,4 @@ def test_unusual_http_is_answered(impatient_server: ServerProcess, head: bytes) 
 def test_a_host_that_is_none_is_refused(impatient_server: ServerProcess, host: bytes) -> None:
     """A `Host` that is not a host with a port is a bad request (RFC 9112 §3.2)."""
     data = b"GET /health HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
-    check_refusal(data, exchange(impatient_server, data))
+    check_bad_request(data, send_raw(impatient_server.connect(), data))

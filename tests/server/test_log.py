@@ -11,10 +11,9 @@ import httpx
 import pytest
 
 from harness.client import Client
-from harness.processes import end_group, start
+from harness.processes import children, end_group, start
 from harness.server import ServerProcess, wait_until
 from orders.server.log import MAX_WAITING_LINES, AccessLog, LineHandler, LineWriter, printable
-from tests.server.test_serve import children
 
 
 def test_a_request_is_a_line(database: Path) -> None:
