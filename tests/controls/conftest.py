@@ -11,16 +11,16 @@ from tests.controls.client import IN_MEMORY, ControlledClient
 
 
 @pytest.fixture(scope="package")
-def server() -> Iterator[ServerProcess]:
+def controlled_server() -> Iterator[ServerProcess]:
     """A server with the controls on, and its orders in memory."""
     with ServerProcess("--controls", database=IN_MEMORY) as server:
         yield server
 
 
 @pytest.fixture
-def controls(server: ServerProcess) -> Iterator[ControlledClient]:
+def controls(controlled_server: ServerProcess) -> Iterator[ControlledClient]:
     """A client of that server, which has been reset."""
-    with ControlledClient(server.url) as client:
+    with ControlledClient(controlled_server.url) as client:
         client.reset()
         yield client
 

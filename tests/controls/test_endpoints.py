@@ -69,12 +69,17 @@ def test_other_methods_and_paths_of_the_controls(controls: ControlledClient) -> 
     assert controls.http.get("/_controls/").status_code == 404
 
 
-def test_pages_of_other_origins_are_refused(server: ServerProcess, controls: ControlledClient) -> None:
+def test_pages_of_other_origins_are_refused(controlled_server: ServerProcess, controls: ControlledClient) -> None:
     """A browser sends any page's POST, so the controls check its origin. The operations do not."""
     controls.assign("order", "executor")
     rebound = {"Host": "rebound.example", "Origin": "http://rebound.example"}
     assert controls.control("POST", "reset", headers=rebound).status_code == 403
-    for origin in ("http://localhost:3000", "https://example.com", "null", server.url.replace("http", "https")):
+    for origin in (
+        "http://localhost:3000",
+        "https://example.com",
+        "null",
+        controlled_server.url.replace("http", "https"),
+    ):
         response = controls.control("POST", "reset", headers={"Origin": origin})
         assert response.status_code == 403, origin
         if origin == "null":
@@ -86,7 +91,7 @@ def test_pages_of_other_origins_are_refused(server: ServerProcess, controls: Con
             assert controls.control(method, path, headers={"Origin": origin}).status_code == 403, (method, path)
         assert controls.call("acquire_order", {"Origin": origin}).status_code == 200
     assert len(controls.orders()) == 1
-    assert controls.control("POST", "reset", headers={"Origin": server.url}).status_code == 200
+    assert controls.control("POST", "reset", headers={"Origin": controlled_server.url}).status_code == 200
     assert controls.orders() == []
     for host in ("localhost:8080", "localhost", "[::1]:8080", "192.0.2.1"):
         headers = {"Host": host, "Origin": f"http://{host}"}

@@ -209,11 +209,13 @@ def test_a_dropped_request_is_in_the_log() -> None:
         assert "GET /order/acquire?executor_id=executor dropped " in server.log()
 
 
-def test_a_pipelined_request_after_a_drop_is_not_read(server: ServerProcess, controls: ControlledClient) -> None:
+def test_a_pipelined_request_after_a_drop_is_not_read(
+    controlled_server: ServerProcess, controls: ControlledClient
+) -> None:
     """The connection of a dropped request is closed. The next request on it is not read."""
     controls.fault("cancel_order", "drop")
     request = b"POST /order/cancel?order_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"
-    with server.connect() as connection:
+    with controlled_server.connect() as connection:
         connection.sendall(request * 2)
         received = receive_all(connection)
     assert received == b""

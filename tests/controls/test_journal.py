@@ -38,9 +38,9 @@ def test_a_recorded_request_is_complete(controls: ControlledClient) -> None:
     assert response.json() == recorded["answer"]
 
 
-def test_parameters_need_no_escapes(server: ServerProcess, controls: ControlledClient) -> None:
+def test_parameters_need_no_escapes(controlled_server: ServerProcess, controls: ControlledClient) -> None:
     """A query that has UTF-8 without `%` is decoded too."""
-    with server.connect() as connection:
+    with controlled_server.connect() as connection:
         connection.sendall("GET /order/acquire?executor_id=é HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
     assert controls.requests()[0]["parameters"] == {"executor_id": "é"}

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, Client, message
 from harness.postgresql import PostgreSQL
-from harness.server import ServerProcess, execute, run_orders
+from harness.server import ServerProcess, execute, run_orders, wait_until
 from orders.lifecycle import Orders
 from orders.storage.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase
 from orders.storage.postgresql import Session, parse
@@ -62,10 +62,8 @@ class BlockedCall:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         deadline = time.monotonic() + BOUND_S
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        while execute(url, waiting) == [(0,)]:
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not execute(url, waiting):
             assert time.monotonic() < deadline and self._thread.is_alive(), f"it did not wait: {self._outcome!r}"
             time.sleep(0.01)
 
@@ -332,10 +330,7 @@ def test_a_deadlock_is_survived(prepared: str, other: psycopg.Connection[Any]) -
     other.commit()
     assert call.outcome() is False
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    deadline = time.monotonic() + BOUND_S
-    while execute(prepared, deadlocks) == [(0,)]:
-        assert time.monotonic() < deadline, "there was no deadlock"
-        time.sleep(0.1)
+    wait_until(lambda: execute(prepared, deadlocks) != [(0,)], "there was a deadlock", BOUND_S)
 
 
 def test_a_serialization_failure_is_survived(prepared: str, other: psycopg.Connection[Any]) -> None:
@@ -353,7 +348,7 @@ def test_a_call_does_not_wait_for_a_lock_for_ever(
     prepared: str, other: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that cannot get its lock fails in the end, and then holds no lock itself."""
-    monkeypatch.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 2.0)
     insert(other, "order", "winner")
     call = BlockedCall(prepared, lambda orders: orders.assign("order", "executor", "zone"))
     assert isinstance(call.outcome(), TimeoutError)
@@ -531,24 +526,49 @@ def test_a_read_only_database_refuses_writes_alone(postgresql: PostgreSQL, prepa
         assert "in a read-only transaction" in service.log()
 
 
+def waiting_commits(postgresql: PostgreSQL) -> list[Any]:
+    """Return the process ids of the sessions whose commits wait for a standby."""
+    return [pid for (pid,) in postgresql.execute("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
+
+
+class StuckAssign:
+    """An assign, on a thread of its own, whose commit waits for a standby that does not exist."""
+
+    def __init__(self, postgresql: PostgreSQL, service: ServerProcess) -> None:
+        """Let commits wait for the standby, and assign orders until a commit waits."""
+        postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        postgresql.execute("SELECT pg_reload_conf()")
+        self._thread = threading.Thread(target=self._run, args=(service.url,))
+        self._thread.start()
+        wait_until(lambda: len(waiting_commits(postgresql)) == 1, "a commit waits for the standby", BOUND_S)
+
+    def _run(self, url: str) -> None:
+        with Client(url) as client:
+            # The setting takes effect after a moment.
+            for number in count():
+                self.order = f"stuck-{number}"
+                answer = client.assign(self.order, "stuck")
+                if answer.status_code != 200:
+                    self._answer = (answer.status_code, message(answer))
+                    return
+
+    def is_stuck(self) -> bool:
+        """Return whether the assign has no answer yet."""
+        return self._thread.is_alive()
+
+    def answer(self) -> tuple[int, str]:
+        """Wait for the answer to the assign; return its status and message."""
+        self._thread.join(BOUND_S)
+        return self._answer
+
+
 def test_a_commit_whose_outcome_is_unknown_is_an_error(own_postgresql: PostgreSQL) -> None:
     """If the connection breaks during the commit, the answer is 500, and a repeat finds out what happened (D3)."""
     with ServerProcess(database=own_postgresql.url) as service, Client(service.url) as client:
-        client.assign("before", "executor")
-        # There is no such standby: commits wait for it.
-        own_postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        own_postgresql.execute("SELECT pg_reload_conf()")
-        answers: list[Any] = []
-        thread = threading.Thread(target=lambda: answers.append(client.assign("order", "executor")))
-        thread.start()
-        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-        deadline = time.monotonic() + BOUND_S
-        while not (pids := own_postgresql.execute(waiting)):
-            assert time.monotonic() < deadline, "the commit does not wait"
-        own_postgresql.execute(f"SELECT pg_terminate_backend({pids[0][0]})")
-        thread.join(BOUND_S)
-        assert [(answer.status_code, message(answer)) for answer in answers] == [(500, "Unknown error")]
-        assert message(client.assign("order", "executor")) == ALREADY_EXISTS
+        assign = StuckAssign(own_postgresql, service)
+        own_postgresql.execute(f"SELECT pg_terminate_backend({waiting_commits(own_postgresql)[0]})")
+        assert assign.answer() == (500, "Unknown error")
+        assert message(client.assign(assign.order, "stuck")) == ALREADY_EXISTS
 
 
 def test_commits_that_do_not_end_do_not_stop_polls(own_postgresql: PostgreSQL) -> None:
@@ -559,31 +579,28 @@ def test_commits_that_do_not_end_do_not_stop_polls(own_postgresql: PostgreSQL) -
     ):
         client.assign("order", "executor")
         profile = client.acquire("executor").content
-        own_postgresql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        own_postgresql.execute("SELECT pg_reload_conf()")
-        answers: list[int] = []
+        first = StuckAssign(own_postgresql, service)
+        others: list[int] = []
 
         def assign(number: int) -> None:
             with Client(service.url) as client:
-                answers.append(client.assign(f"order-{number}", f"executor-{number}").status_code)
+                others.append(client.assign(f"order-{number}", f"executor-{number}").status_code)
 
-        threads = [threading.Thread(target=assign, args=(number,)) for number in range(12)]
+        threads = [threading.Thread(target=assign, args=(number,)) for number in range(11)]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
+        while first.is_stuck() or any(thread.is_alive() for thread in threads):
             assert client.acquire("executor").content == profile
             assert client.http.get("/health").status_code == 200
-        assert answers == [500] * 12
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-        assert own_postgresql.execute(waiting) == [(1,)], "one connection is for writes"
+        assert first.answer() == (500, "Unknown error")
+        assert others == [500] * 11
+        assert len(waiting_commits(own_postgresql)) == 1, "more than one connection writes"
         own_postgresql.execute("ALTER SYSTEM RESET synchronous_standby_names")
         own_postgresql.execute("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + BOUND_S
-        while client.assign("afterwards", "executor").status_code == 500:
-            assert time.monotonic() < deadline, service.log()
-        repeats = Counter(message(client.assign(f"order-{n}", f"executor-{n}")) for n in range(12))
-        # The database had some of the assigns. The others had not begun.
-        assert repeats.keys() == {ALREADY_EXISTS, CREATED}, repeats
+        wait_until(lambda: client.assign("new", "executor").status_code != 500, "writes succeed again", BOUND_S)
+        assert message(client.assign(first.order, "stuck")) == ALREADY_EXISTS
+        for number in range(11):
+            assert message(client.assign(f"order-{number}", f"executor-{number}")) == CREATED, "it ran too late"
 
 
 def test_closing_runs_the_calls_that_wait(prepared: str) -> None:
@@ -597,12 +614,8 @@ def test_closing_runs_the_calls_that_wait(prepared: str) -> None:
 
     asyncio.run(scenario())
     assert execute(prepared, "SELECT count(*) FROM assigned_order") == [(30,)]
-    sessions = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orders'"
-    )
-    deadline = time.monotonic() + BOUND_S
-    while execute(prepared, sessions) != [(0,)]:
-        assert time.monotonic() < deadline, "connections are left"
+    sessions = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orders'"
+    wait_until(lambda: execute(prepared, sessions) == [], "all connections are closed", BOUND_S)
 
 
 def test_without_the_driver_the_extra_is_named() -> None:
