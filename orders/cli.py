@@ -134,7 +134,7 @@ def orders() -> None:
     help="Allow the controls beyond loopback.",
 )
 @click.pass_context
-def serve(ctx: click.Context, /, *, cors_origin: tuple[str, ...], expose_controls: bool, **options: Any) -> None:
+def serve(ctx: click.Context, /, *, cors_origin: tuple[str, ...], **options: Any) -> None:
     """Run the server.
 
     Each option is also an environment variable: --port 80 is ORDERS_PORT=80, --no-access-log is ORDERS_ACCESS_LOG=0.
@@ -146,9 +146,9 @@ def serve(ctx: click.Context, /, *, cors_origin: tuple[str, ...], expose_control
         ctx.fail("--workers above 1 needs a database file: each process would have a :memory: database of its own")
     if settings.workers > 1 and settings.controls:
         ctx.fail("--controls needs --workers 1: each process would have faults and a journal of its own")
-    if expose_controls and not settings.controls:
+    if settings.expose_controls and not settings.controls:
         ctx.fail("--expose-controls needs --controls: without it there is nothing to expose")
-    if settings.controls and not expose_controls and not is_loopback(settings.host):
+    if settings.controls and not settings.expose_controls and not is_loopback(settings.host):
         ctx.fail(
             f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback;"
             " --expose-controls allows it"

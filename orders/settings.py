@@ -19,3 +19,4 @@ class Settings:
     log_level: str
     cors_origins: tuple[str, ...]
     controls: bool
+    expose_controls: bool

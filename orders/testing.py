@@ -90,6 +90,7 @@ class ReferenceServer:
             log_level="info",
             cors_origins=tuple(map(check_origin, cors_origins)),
             controls=True,
+            expose_controls=False,
         )
         self._url: str | None = None
         self._thread: threading.Thread | None = None

@@ -20,27 +20,30 @@ from orders.lifecycle import Orders
 OWN_HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:]+\])(:[0-9]+)?")
 
 
-def add_controls(app: App, contract: Contract, orders: Orders, cors: Cors | None = None) -> Controls:
+def add_controls(
+    app: App, contract: Contract, orders: Orders, cors: Cors | None = None, host: str | None = "localhost"
+) -> Controls:
     """Put test controls between an app and its operations, and add their own paths to the app; return the controls.
 
-    Pages of other origins may use the controls if `cors` names them.
+    Pages of other origins may use the controls if `cors` names them. `host` is the name of the server in URLs, besides
+    IP addresses and `localhost`, or None if it may have any name.
     """
     controls = Controls(app, contract, orders)
     app.handler = controls.handle
     for path, methods in DOCUMENT.data["paths"].items():
-        handlers = {method.upper(): _handler(control, controls, cors) for method, control in methods.items()}
+        handlers = {method.upper(): _handler(control, controls, cors, host) for method, control in methods.items()}
         app.add_routes({path: handlers})
     contract_page = Definition("Orders service", "/", contract.document)
     app.add_pages(make_pages(contract_page, Definition("Test controls", f"{RESERVED_PREFIX}controls/", DOCUMENT)))
     return controls
 
 
-def _handler(control: Mapping[str, Any], controls: Controls, cors: Cors | None) -> Handler:
+def _handler(control: Mapping[str, Any], controls: Controls, cors: Cors | None, host: str | None) -> Handler:
     name = control["operationId"]
     success = int(min(control["responses"]))  # The statuses of errors are greater.
 
     async def handle(request: Request) -> Response:
-        if (refusal := _refusal(request.headers, cors)) is not None:
+        if (refusal := _refusal(request.headers, cors, host)) is not None:
             return refusal
         try:
             parameters = check_parameters(name, _read_query(request.query, PARAMETERS[name]))
@@ -83,14 +86,23 @@ async def _run(name: str, controls: Controls, body: bytes, parameters: Mapping[s
             return {"count": len(orders), "total": total, "orders": orders}
 
 
-def _refusal(headers: Mapping[str, str], cors: Cors | None) -> Response | None:
+def _refusal(headers: Mapping[str, str], cors: Cors | None, own_host: str | None) -> Response | None:
     """Return the answer to a web page that may not use the controls; None if the request is not from one.
 
     A browser lets every page send a POST to every server. Only a host that is an address or `localhost` is surely this
     server: another name may belong to the page's server and lead here (DNS rebinding).
     """
     origin, host = headers.get("Origin"), headers.get("Host", "")
-    if origin is None or (OWN_HOST.fullmatch(host) and origin == f"http://{host}") or (cors and cors.names(origin)):
+    if origin is not None and cors is not None and cors.names(origin):
+        return None
+    is_own = OWN_HOST.fullmatch(host) is not None or host.rpartition(":")[0] == own_host
+    if not is_own and own_host is not None:
+        return message_response(403, f"The controls are not at {host}, but at an IP address or localhost")
+    if origin is None:
+        if headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+            return None
+        return message_response(403, "Pages of other origins may not use the controls")
+    if is_own and origin == f"http://{host}":
         return None
     if not ORIGIN.fullmatch(origin):
         return message_response(403, "Pages without an origin may not use the controls")

@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +16,11 @@ from orders.lifecycle import utc_now
 from orders.storage.models import rfc3339
 
 MAX_REQUESTS = 1_000
-MAX_BODY_BYTES = 1_000
+# Of all requests together. It takes the event loop about 40 ms to write them as JSON.
+MAX_JOURNAL_BYTES = 4_000_000
+# Of a target, a name, a value or a body.
+MAX_TEXT_CHARACTERS = 1_000
+CREDENTIALS = {"authorization", "cookie", "proxy-authorization"}
 
 
 class Outcome(StrEnum):
@@ -32,7 +37,7 @@ class RecordedRequest:
     """A request in the journal, with its answer if it has one.
 
     `target` is the path and the query as the client sent them. `parameters` are those of the query, decoded; if a name
-    is repeated, the last value counts. The names of `headers` are in lower case.
+    is repeated, the last value counts. The names of `headers` are in lower case. Long texts are cut.
     """
 
     number: int
@@ -58,6 +63,11 @@ class RecordedRequest:
             self.outcome = Outcome.ABANDONED if is_abandoned else Outcome.ANSWERED
             self.status, self.answer = response.status, json.loads(response.body)
 
+    def size(self) -> int:
+        """Return about how many bytes the request and its answer have as JSON."""
+        texts = [self.target, self.body, *self.parameters, *self.parameters.values(), *self.headers]
+        return 1_000 + sum(map(len, [*texts, *self.headers.values()]))
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields, with those of the fault."""
         return {**asdict(self), "fault": self.fault and self.fault.as_json()}
@@ -67,8 +77,9 @@ class Journal:
     """The last requests, in the order in which they arrived."""
 
     def __init__(self) -> None:
-        self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
+        self._requests: deque[RecordedRequest] = deque()
         self._count = 0
+        self._bytes = 0
 
     @property
     def forgotten(self) -> int:
@@ -84,26 +95,57 @@ class Journal:
             time=utc_now(),
             operation=operation,
             method=request.method,
-            target=f"{request.path}?{request.query}" if request.query else request.path,
-            parameters=dict(parse_qsl(query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in request.headers.items()},
-            body=request.body[:MAX_BODY_BYTES].decode("utf-8", "replace"),
+            target=cut(f"{request.path}?{request.query}" if request.query else request.path),
+            parameters={cut(name): cut(value) for name, value in parse_qsl(query, keep_blank_values=True)},
+            headers={cut(name.lower()): cut(masked(name, value)) for name, value in request.headers.items()},
+            body=cut(request.body.decode("utf-8", "replace")),
         )
         self._requests.append(recorded)
+        self._bytes += recorded.size()
+        while len(self._requests) > MAX_REQUESTS or self._bytes > MAX_JOURNAL_BYTES:
+            self._bytes -= self._requests.popleft().size()
         return recorded
 
     def find(
-        self, operation: str | None = None, status: int | None = None, since: str | None = None
+        self,
+        operation: str | None = None,
+        status: int | None = None,
+        since: str | None = None,
+        after: int = 0,
+        limit: int = MAX_REQUESTS,
     ) -> list[RecordedRequest]:
-        """Return copies of the requests that match. `since` is a time as RFC 3339 writes it."""
+        """Return copies of the first `limit` requests that match.
+
+        `since` is a time as RFC 3339 writes it. `after` is the number of a request that comes before those that match.
+        """
         earliest = "" if since is None else rfc3339(datetime.fromisoformat(since))
-        return [
+        matching = (
             replace(request)
             for request in self._requests
-            if operation in (None, request.operation) and status in (None, request.status) and request.time >= earliest
-        ]
+            if operation in (None, request.operation)
+            and status in (None, request.status)
+            and request.time >= earliest
+            and request.number > after
+        )
+        return list(islice(matching, limit))
 
     def clear(self) -> None:
         """Forget all requests, and number the next ones from 1."""
         self._requests.clear()
         self._count = 0
+        self._bytes = 0
+
+
+def cut(text: str) -> str:
+    """Return a text, or the beginning of a long one and how many characters it has."""
+    if len(text) <= MAX_TEXT_CHARACTERS:
+        return text
+    return f"{text[:MAX_TEXT_CHARACTERS]}... ({len(text)} characters)"
+
+
+def masked(name: str, value: str) -> str:
+    """Return the value of a header. If it has credentials, only their scheme is left, for example `Bearer ***`."""
+    if name.lower() not in CREDENTIALS:
+        return value
+    scheme, space, _ = value.partition(" ")
+    return f"{scheme} ***" if space and "=" not in scheme else "***"

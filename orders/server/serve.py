@@ -57,7 +57,8 @@ async def running(
         if settings.controls:
             from orders.controls.endpoints import add_controls
 
-            controls = add_controls(app, contract, orders, cors)
+            host = None if settings.expose_controls else settings.host
+            controls = add_controls(app, contract, orders, cors, host)
         # Each worker accepts one connection at a time, so that all workers share a burst.
         at_once = BACKLOG if settings.workers == 1 else 1
         server = Server(app, listeners, idle_timeout_s=settings.idle_timeout, accept_at_once=at_once)

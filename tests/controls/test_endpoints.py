@@ -98,6 +98,32 @@ def test_pages_of_other_origins_are_refused(controlled_server: ServerProcess, co
         assert controls.control("GET", "faults", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "rebound.example"},
+        {"Host": "rebound.example:8080", "Sec-Fetch-Site": "same-origin"},
+        {"Host": "127.0.0.1.rebound.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_pages_that_a_browser_leads_here_are_refused(controls: ControlledClient, headers: dict[str, str]) -> None:
+    """A page whose name leads here, and a page of another site without an `Origin`, may neither read nor change."""
+    for method, path in (("GET", "requests"), ("GET", "orders"), ("GET", "faults"), ("POST", "reset")):
+        response = controls.control(method, path, headers=headers)
+        assert response.status_code == 403, f"{method} {path} with {headers} was answered {response.text}"
+
+
+def test_exposed_controls_may_have_any_name() -> None:
+    """With `--expose-controls`, clients may call the server by a name, for example that of a container."""
+    options = ("--controls", "--expose-controls", "--database", IN_MEMORY)
+    with ServerProcess(*options) as server, ControlledClient(server.url) as controls:
+        assert controls.control("POST", "reset", headers={"Host": "orders:8080"}).status_code == 200
+        rebound = {"Host": "orders:8080", "Origin": "http://orders:8080"}
+        assert controls.control("POST", "reset", headers=rebound).status_code == 403
+
+
 @pytest.mark.parametrize("path", ["reset", "faults", "requests", "orders", "openapi.json", "openapi.yaml"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_without_the_option_there_are_no_controls(client: Client, method: str, path: str) -> None:

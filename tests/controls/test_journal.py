@@ -1,11 +1,17 @@
 """The journal: which requests it has, and what it says about them."""
 
+import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tornado.httputil import HTTPHeaders
+
 from harness.client import CREATED
 from harness.server import ServerProcess, execute, wait_until
+from orders.controls.journal import MAX_JOURNAL_BYTES, Journal
+from orders.http.exchange import Request
 from orders.storage.models import rfc3339
 from tests.controls.client import ControlledClient
 
@@ -46,10 +52,45 @@ def test_parameters_need_no_escapes(controlled_server: ServerProcess, controls: 
     assert controls.requests()[0]["parameters"] == {"executor_id": "é"}
 
 
-def test_a_body_is_cut(controls: ControlledClient) -> None:
-    """The journal has the first 1,000 bytes of a body."""
-    controls.http.put("/orders/assign", content="é" * 501)
-    assert controls.requests()[0]["body"] == "é" * 500
+def test_long_texts_are_cut(controls: ControlledClient) -> None:
+    """The journal has the first 1,000 characters of a text, and says how many it had."""
+    long = "é" * 1_001
+    controls.http.put("/orders/assign", content=long, params={"order_id": long, "zone_id": "z" * 1_000})
+    (recorded,) = controls.requests()
+    cut = "é" * 1_000 + "... (1001 characters)"
+    assert (recorded["body"], recorded["parameters"]["order_id"]) == (cut, cut)
+    assert recorded["parameters"]["zone_id"] == "z" * 1_000
+    assert re.search(r"\.\.\. \(\d{4} characters\)$", recorded["target"]) and len(recorded["target"]) < 1_100, recorded
+
+
+def test_credentials_are_masked(controls: ControlledClient) -> None:
+    """The journal says that a request had credentials, and not which."""
+    secrets = {"Authorization": "Bearer s3cret", "Proxy-Authorization": "s3cret", "Cookie": "a=s3cret; b=s3cret"}
+    controls.http.get("/order/acquire", headers=secrets)
+    (recorded,) = controls.requests()
+    masked = {name: recorded["headers"][name] for name in ("authorization", "proxy-authorization", "cookie")}
+    assert masked == {"authorization": "Bearer ***", "proxy-authorization": "***", "cookie": "***"}
+    assert "s3cret" not in str(recorded)
+
+
+def test_the_journal_has_a_bound_in_bytes() -> None:
+    """Large requests leave fewer of them in the journal, which says how many it has forgotten."""
+    journal = Journal()
+    headers = HTTPHeaders({f"Name-{n}": "value" * 10 for n in range(1_000)})
+    for _ in range(200):
+        journal.add(Request("GET", "/", "", headers, b"", lambda: False), None)
+    kept = journal.find()
+    assert 10 < len(kept) < 100 and journal.forgotten == 200 - len(kept), f"{len(kept)} are kept"
+    assert len(json.dumps([request.as_json() for request in kept])) < 2 * MAX_JOURNAL_BYTES
+
+
+def test_the_journal_is_read_in_pages(controls: ControlledClient) -> None:
+    """A reader asks for the requests after the last one that it has."""
+    for n in range(5):
+        controls.acquire(f"executor-{n}")
+    assert [request["number"] for request in controls.requests(limit=2)] == [1, 2]
+    assert [request["number"] for request in controls.requests(limit=2, after=2)] == [3, 4]
+    assert [request["number"] for request in controls.requests(limit=2, after=4)] == [5]
 
 
 def test_requests_of_no_operation_are_recorded(controls: ControlledClient) -> None:

@@ -92,7 +92,7 @@ def test_the_definition_is_served(controls: ControlledClient) -> None:
         (
             "list_requests",
             {"opertion": "x"},
-            "unknown parameter 'opertion'; list_requests has operation, status, since",
+            "unknown parameter 'opertion'; list_requests has operation, status, since, after, limit",
         ),
         (
             "list_orders",
@@ -146,4 +146,4 @@ def test_a_time_needs_an_offset(since: str) -> None:
 def test_a_parameter_that_is_left_out_has_its_default() -> None:
     """Defaults come from the definition."""
     assert check_parameters("list_orders", {"order_id": "1"}) == {"order_id": "1", "limit": 1000}
-    assert check_parameters("list_requests", {}) == {}
+    assert check_parameters("list_requests", {}) == {"after": 0, "limit": 1000}
