@@ -26,10 +26,10 @@ from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, R
 
 from orders.http.cors import Cors
 from orders.http.responses import Response
-from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
 
+MAX_LOGGED_LENGTH = 1_000
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -54,6 +54,9 @@ class NoAnswer(Exception):
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+# Takes a line per request: method, target, status, milliseconds, client.
+AccessLog = Callable[[str], None]
 
 
 class InFlight:
@@ -160,14 +163,11 @@ class Exchange(HTTPMessageDelegate):
     def _end(self, status: int | str, note: str = "") -> None:
         self._in_flight.end(self)
         if self._access_log is not None:
-            self._access_log(
-                self._start_line.method,
-                self._start_line.path,
-                status,
-                time.perf_counter() - self._started,
-                str(self._connection.context),
-                note,
-            )
+            request = f"{self._start_line.method} {self._start_line.path}"
+            if len(request) > MAX_LOGGED_LENGTH:
+                request = f"{request[:MAX_LOGGED_LENGTH]}..."
+            milliseconds = (time.perf_counter() - self._started) * 1000
+            self._access_log(f"{request} {status} {milliseconds:.2f}ms {self._connection.context}{note}")
 
 
 def as_bytes(response: Response) -> bytes:
