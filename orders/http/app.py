@@ -12,12 +12,11 @@ from orders.conformance import check
 from orders.contract import Contract, Operation
 from orders.http.cors import Cors
 from orders.http.docs import Definition, make_pages
-from orders.http.exchange import Exchange, Handler, InFlight, Request
+from orders.http.exchange import AccessLog, Exchange, Handler, InFlight, Request
 from orders.http.query import ParameterError, read_arguments
 from orders.http.responses import Response, json_response, message_response
 from orders.lifecycle import Orders
 from orders.operations import OPERATIONS, Result
-from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
 

@@ -28,10 +28,10 @@ from tornado.iostream import StreamClosedError
 from orders.http.cors import Cors
 from orders.http.responses import REASONS, Response, headers_of
 from orders.http.stream import Stream
-from orders.server.log import AccessLog
 
 logger = logging.getLogger("orders")
 
+MAX_LOGGED_LENGTH = 1_000
 # A connection has at most this much of a response to send. A client has to read as much within the idle timeout.
 MAX_UNSENT_BYTES = 64 * 1024
 # RFC 9110 §7.2. It may be empty.
@@ -60,6 +60,9 @@ class NoAnswer(Exception):
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+# Takes a line per request: method, target, status, milliseconds, client.
+AccessLog = Callable[[str], None]
 
 
 def origin_form(target: str) -> str:
@@ -187,11 +190,8 @@ class Exchange(HTTPMessageDelegate):
     def _end(self, status: int | str, note: str = "") -> None:
         self._in_flight.end(self)
         if self._access_log is not None:
-            self._access_log(
-                self._start_line.method,
-                self._start_line.path,
-                status,
-                time.perf_counter() - self._started,
-                str(self._connection.context),
-                note,
-            )
+            request = f"{self._start_line.method} {self._start_line.path}"
+            if len(request) > MAX_LOGGED_LENGTH:
+                request = f"{request[:MAX_LOGGED_LENGTH]}..."
+            milliseconds = (time.perf_counter() - self._started) * 1000
+            self._access_log(f"{request} {status} {milliseconds:.2f}ms {self._connection.context}{note}")

@@ -1,153 +1,139 @@
-"""Logging to standard error, which never keeps the service waiting.
+"""Writes the log to standard error, without ever holding up a request.
 
-Lines are collected and written by a thread of their own: a terminal that is slow, or a pipe that nobody reads, holds
-up the log and not the requests. When too many lines wait, further ones are dropped, and the log says how many.
+While the server serves, a request only puts its line in a queue, and a thread writes what is in the queue. A slow
+terminal, or a pipe that nobody reads, holds up that thread alone. Lines that find no room in the queue or in the file
+are dropped. As soon as there is room, the log says how many are missing.
 """
 
 import logging
 import os
 import re
 import select
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import Any
 
 STDERR = 2
 LEVELS = ("debug", "info", "warning", "error")
-MAX_WAITING_LINES = 10_000
-MAX_REQUEST_LENGTH = 1_000
-WRITE_INTERVAL_S = 0.05
+MAX_WAITING_RECORDS = 10_000
+MAX_LINE_LENGTH = 4_092  # With "..." and its newline, a line fills PIPE_BUF of Linux.
+PAUSE_S = 0.02
+STOP_TIMEOUT_S = 1.0
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
-def printable(text: str) -> str:
-    """Return `text` in ASCII, everything else escaped, so that input cannot forge or garble a line."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+class LogWriter(QueueListener):
+    """Writes lines to a file: from a queue between `start` and `stop`, at once otherwise."""
 
+    queue: SimpleQueue[Any]
 
-class LineWriter:
-    """A queue of lines and the thread that writes them."""
-
-    def __init__(self, file: int) -> None:
-        """Write to a file descriptor: a stream's buffer would hold the process up when it ends and the pipe is full."""
+    def __init__(self, file: int = STDERR) -> None:
+        """Write to a file descriptor, not to a stream: a full pipe would keep the process from flushing and ending."""
+        super().__init__(SimpleQueue())
         self._file = file
-        self._lines: deque[str] = deque()
-        self._dropped = 0
-        self._waiting = threading.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="orders-log", daemon=True)
-        self._thread.start()
+        self._is_cut = False
+        # The missing lines are dropped + failed - reported. No two threads change the same of these.
+        self._dropped = self._failed = self._reported = 0
 
-    def write(self, line: str) -> None:
-        """Queue a line. Returns at once."""
-        if len(self._lines) >= MAX_WAITING_LINES:
-            self._dropped += 1
-            return
-        self._lines.append(line)
-        if not self._waiting.is_set():
-            self._waiting.set()
+    def stop(self) -> None:
+        """Write what is in the queue, for at most STOP_TIMEOUT_S. Then say how many lines are missing, if any."""
+        assert self._thread is not None
+        self.enqueue_sentinel()
+        self._thread.join(STOP_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._thread = None
+            self._write("", wait=False)
 
-    def close(self, timeout_s: float = 1.0) -> None:
-        """Write what waits, for `timeout_s` seconds at most, and stop."""
-        self._closing.set()
-        self._waiting.set()
-        self._thread.join(timeout_s)
+    def log(self, text: str) -> None:
+        """Log a text with the time. Returns at once."""
+        self.add(as_lines(text))
 
-    def _work(self) -> None:
-        reported = 0
-        while not (self._closing.is_set() and not self._lines):
-            self._waiting.wait()
-            self._closing.wait(WRITE_INTERVAL_S)
-            self._waiting.clear()
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            if dropped := self._dropped - reported:
-                reported += dropped
-                lines.append(f"{timestamp()} WARNING orders: {dropped} log lines were dropped")
-            try:
-                for chunk in _chunks(lines):
-                    self._write_all(chunk)
-            except OSError:
-                return  # Standard error is closed: there is nowhere to say so.
+    def add(self, lines: str) -> None:
+        """Queue or write lines. Drop them if there is no room. Returns at once."""
+        if self._thread is None:
+            self._write(lines, wait=False)
+        elif self.queue.qsize() < MAX_WAITING_RECORDS:
+            self.queue.put(lines)
+        else:
+            self._dropped += lines.count("\n")
 
-    def _write_all(self, data: bytes) -> None:
+    def handle(self, record: Any) -> None:
+        """Write what is in the queue, of which `record` is the first. Then pause: to wake for each line takes CPU."""
+        records = [record, *(self.queue.get() for _ in range(self.queue.qsize()))]
+        if None in records:
+            records.remove(None)
+            self.enqueue_sentinel()
+        self._write("".join(records), wait=True)
+        time.sleep(PAUSE_S)
+
+    def _write(self, lines: str, *, wait: bool) -> None:
+        """Write lines, but first how many are missing. Count those that there is no room for."""
+        if missing := self._dropped + self._failed - self._reported:
+            note = as_lines(f"WARNING orders: {missing} log lines are missing")
+            if self._unwritten(f"\n{note}" if self._is_cut else note, wait) == 0:
+                self._reported += missing
+        self._failed += self._unwritten(lines, wait)
+
+    def _unwritten(self, lines: str, wait: bool) -> int:
+        """Write lines, and wait for a slow reader or not. Return how many are left because there is no room."""
+        data = lines.encode()
         while data:
+            # A pipe takes PIPE_BUF bytes in one piece, so processes do not write into each other's lines.
+            end = data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or select.PIPE_BUF
             try:
-                data = data[os.write(self._file, data) :]
+                if not select.select([], [self._file], [], None if wait else 0)[1]:
+                    break
+                written = os.write(self._file, data[:end])
             except BlockingIOError:
-                select.select([], [self._file], [])
+                continue  # Another process has taken the room.
+            except OSError:
+                break
+            self._is_cut = data[written - 1 : written] != b"\n"
+            data = data[written:]
+        return data.count(b"\n")
 
 
-def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
-    """Join lines into pieces that a pipe takes whole, so that processes do not write into each other's lines."""
-    chunk = b""
-    for line in lines:
-        data = f"{line}\n".encode()
-        if chunk and len(chunk) + len(data) > select.PIPE_BUF:
-            yield chunk
-            chunk = b""
-        chunk += data
-    if chunk:
-        yield chunk
+class LogHandler(QueueHandler):
+    """Hands records to a `LogWriter`."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__(writer.queue)
+        self._writer = writer
+
+    def prepare(self, record: logging.LogRecord) -> str:
+        """Return a record as text, with its level, its logger and the traceback if it has one."""
+        return f"{record.levelname} {record.name}: {self.format(record)}"
+
+    def enqueue(self, record: Any) -> None:
+        """Hand over the text of a record."""
+        self._writer.log(record)
 
 
-def write_if_possible(line: str) -> None:
-    """Write a line to standard error, or drop it if that would have to wait."""
-    try:
-        if select.select([], [STDERR], [], 0)[1]:
-            os.write(STDERR, f"{line}\n".encode())
-    except OSError:
-        pass  # Standard error is closed: there is nowhere to say so.
+def start_logging(level: str) -> LogWriter:
+    """Log to standard error what this process logs from `level` up. Return the writer, to be started for serving."""
+    writer = LogWriter()
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler(writer)], force=True)
+    return writer
 
 
-class LineHandler(logging.Handler):
-    """Turns log records into lines."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        super().__init__()
-        self.setFormatter(logging.Formatter("%(message)s"))
-        self._write = write
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's lines, all but the first indented, so that none of them can pass for another record."""
-        first, *rest = self.format(record).splitlines() or [""]
-        text = "\n".join([printable(first), *(f"    {printable(line)}" for line in rest)])
-        self._write(f"{timestamp()} {record.levelname} {record.name}: {text}")
+def as_lines(text: str) -> str:
+    """Return a text as lines of the log that input cannot forge: the first has the time, the others are indented."""
+    first, *rest = text.split("\n")
+    lines = [f"{timestamp(int(time.time()))} {first}", *(f"    {line}" for line in rest)]
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
-class AccessLog:
-    """One line a request: method, target, status, milliseconds, client."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-
-    def __call__(
-        self, method: str, target: str, status: int | str, seconds: float, client: str, note: str = ""
-    ) -> None:
-        """Log one request and its answer, or what became of it without one; `note` is added to the line."""
-        request = f"{method} {target}"
-        if not request.isascii():
-            request = printable(request)
-        if len(request) > MAX_REQUEST_LENGTH:
-            request = f"{request[:MAX_REQUEST_LENGTH]}..."
-        self._write(f"{timestamp()} {request} {status} {seconds * 1000:.2f}ms {client}{note}")
+def printable(line: str) -> str:
+    """Return a line in printable ASCII, everything else escaped. Cut it if a pipe might not take it in one piece."""
+    if not (line.isascii() and line.isprintable()):
+        line = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), line)
+    return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}..."
 
 
-def start_logging(level: str, write: Callable[[str], None]) -> None:
-    """Send what this process logs, from `level` up, to `write`, a line at a time."""
-    logging.basicConfig(level=level.upper(), handlers=[LineHandler(write)], force=True)
-
-
-_second = 0
-_timestamp = ""
-
-
-def timestamp() -> str:
-    """Return the time in UTC to the second, formatted once a second."""
-    global _second, _timestamp
-    now = int(time.time())
-    if now != _second:
-        _timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-        _second = now
-    return _timestamp
+@lru_cache(maxsize=1)
+def timestamp(second: int) -> str:
+    """Return a Unix time as RFC 3339 has it, in UTC. It is formatted once per second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))

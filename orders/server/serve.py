@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from orders.conformance import check
@@ -16,10 +16,11 @@ from orders.contract import Contract, contract_path, load_contract
 from orders.document import DocumentError
 from orders.http.app import App
 from orders.http.cors import Cors
+from orders.http.exchange import AccessLog
 from orders.lifecycle import Orders
 from orders.server.connections import Server
 from orders.server.console import has_colour, welcome
-from orders.server.log import STDERR, AccessLog, LineWriter, start_logging, write_if_possible
+from orders.server.log import STDERR, start_logging
 from orders.server.sockets import BACKLOG, CannotListen, listen, url_of
 from orders.server.workers import WorkerFailed, Workers
 from orders.settings import Settings
@@ -76,6 +77,7 @@ async def serve(
     settings: Settings,
     contract: Contract,
     listeners: list[socket.socket],
+    access_log: AccessLog | None,
     on_ready: Callable[[], None],
     parent_gone: int | None = None,
 ) -> None:
@@ -89,14 +91,11 @@ async def serve(
         loop.add_signal_handler(signal_number, stopping.set)
     if parent_gone is not None:
         loop.add_reader(parent_gone, stopping.set)
-    with closing(LineWriter(STDERR)) as log:
-        start_logging(settings.log_level, log.write)
-        access_log = AccessLog(log.write) if settings.access_log and logger.isEnabledFor(logging.INFO) else None
-        if settings.controls and not settings.database.in_memory:
-            logger.warning("the test controls are on: a reset deletes all orders of the database")
-        async with running(settings, contract, listeners, access_log):
-            on_ready()
-            await stopping.wait()
+    if settings.controls and not settings.database.in_memory:
+        logger.warning("the test controls are on: a reset deletes all orders of the database")
+    async with running(settings, contract, listeners, access_log):
+        on_ready()
+        await stopping.wait()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         # Without the loop's handler, a signal would kill the process. A second signal must not do that.
         loop.remove_signal_handler(signal_number)
@@ -105,7 +104,8 @@ async def serve(
 
 def run(settings: Settings) -> None:
     """Run `orders serve`: serve until a signal stops it. Raises CannotStart."""
-    start_logging(settings.log_level, write_if_possible)
+    log = start_logging(settings.log_level)
+    access_log = log.log if settings.access_log and logger.isEnabledFor(logging.INFO) else None
     try:
         contract = load_contract(contract_path())
         check(contract)
@@ -114,13 +114,17 @@ def run(settings: Settings) -> None:
         raise_file_limit()
 
         def work(on_ready: Callable[[], None], parent_gone: int | None = None) -> None:
-            asyncio.run(serve(settings, contract, listeners, on_ready, parent_gone))
+            log.start()
+            try:
+                asyncio.run(serve(settings, contract, listeners, access_log, on_ready, parent_gone))
+            finally:
+                log.stop()
 
         def announce() -> None:
             url = url_of(listeners[0])
             write_line(STDOUT, f"orders listening on {url}")
             if os.isatty(STDERR):
-                write_if_possible(welcome(url, contract, controls=settings.controls, colour=has_colour(STDERR)))
+                log.add(welcome(url, contract, controls=settings.controls, colour=has_colour(STDERR)) + "\n")
 
         if settings.workers == 1:
             work(announce)
