@@ -12,6 +12,7 @@ from orders.conformance import check
 from orders.contract import Contract, Operation
 from orders.http.cors import Cors
 from orders.http.docs import Definition, make_pages
+from orders.http.errors import ErrorLog
 from orders.http.exchange import AccessLog, Exchange, Handler, InFlight, Request
 from orders.http.query import ParameterError, read_arguments
 from orders.http.responses import Response, json_response, message_response
@@ -39,6 +40,7 @@ class App(HTTPServerConnectionDelegate):
             name: message_response(answer.status, answer.message()) for name, answer in contract.common_answers.items()
         }
         self.in_flight = InFlight()
+        self._errors = ErrorLog()
         self.access_log = access_log
         self.cors = cors
         self.handler: Handler = self._route
@@ -68,7 +70,9 @@ class App(HTTPServerConnectionDelegate):
         """Return the exchange that receives the next request on a connection."""
         connection = cast(HTTP1Connection, request_conn)
         unknown_error = self.common_responses["UnknownError"]
-        return Exchange(self.handler, connection, unknown_error, self.in_flight, self.access_log, self.cors)
+        return Exchange(
+            self.handler, connection, unknown_error, self._errors, self.in_flight, self.access_log, self.cors
+        )
 
     async def _route(self, request: Request) -> Response:
         """Pass a request to the handler of its path and method."""

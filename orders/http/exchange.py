@@ -19,13 +19,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
-from uuid import uuid4
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
 from orders.http.cors import Cors
+from orders.http.errors import ErrorLog
 from orders.http.responses import REASONS, Response, headers_of
 from orders.http.stream import Stream
 
@@ -103,6 +103,7 @@ class Exchange(HTTPMessageDelegate):
         handler: Handler,
         connection: HTTP1Connection,
         unknown_error: Response,
+        errors: ErrorLog,
         in_flight: InFlight,
         access_log: AccessLog | None,
         cors: Cors | None,
@@ -110,6 +111,7 @@ class Exchange(HTTPMessageDelegate):
         self._handler = handler
         self._connection = connection
         self._unknown_error = unknown_error
+        self._errors = errors
         self._in_flight = in_flight
         self._access_log = access_log
         self._cors = cors
@@ -147,10 +149,7 @@ class Exchange(HTTPMessageDelegate):
             self._connection.detach().close()
             self._end("dropped")
         except Exception as error:
-            error_id = uuid4().hex
-            logger.error(
-                "internal error %s: %s %s", error_id, self._start_line.method, self._start_line.path, exc_info=error
-            )
+            error_id = self._errors.add(error, f"{self._start_line.method} {self._start_line.path}")
             await self._send(self._unknown_error, f" error={error_id}")
         else:
             await self._send(response)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from threading import Lock
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -41,6 +42,8 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 LOCK_TIMEOUT_MS = 100
 STUCK_S = ANSWER_TIMEOUT_S / 2
 START_TIMEOUT_S = 30
+MIN_PAUSE_S = 0.05
+MAX_PAUSE_S = 1.0
 # "ORDS": a process holds this advisory lock while it creates the tables.
 SCHEMA_LOCK = 0x4F524453
 
@@ -126,7 +129,33 @@ def prepare(url: str) -> None:
 
 def open_sessions(url: str, connections: int) -> tuple[list["Session"], "Session"]:
     """Return `connections` - 1 sessions that read, and one that writes. Each connects when it is first used."""
-    return [Session(url) for _ in range(connections - 1)], Session(url)
+    attempts = Attempts()
+    return [Session(url, attempts) for _ in range(connections - 1)], Session(url, attempts)
+
+
+class Attempts:
+    """The attempts of a process to connect: one at a time. After a failure there is a pause, longer each time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pause_s = 0.0
+        self._not_before = 0.0
+        self._failure = ""
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Connect inside a `with` block. Raises DatabaseLost if that fails, or if it has just failed."""
+        with self._lock:
+            if time.monotonic() < self._not_before:
+                raise DatabaseLost(self._failure)
+            try:
+                yield
+                self._pause_s = 0.0
+            except Exception as error:
+                self._failure = one_line(error)
+                self._pause_s = min(max(2 * self._pause_s, MIN_PAUSE_S), MAX_PAUSE_S)
+                self._not_before = time.monotonic() + self._pause_s
+                raise DatabaseLost(self._failure) from error
 
 
 class Session:
@@ -135,8 +164,9 @@ class Session:
     queries = Queries(DIALECT)
     waits = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, attempts: Attempts) -> None:
         self._url = url
+        self._attempts = attempts
         self._connection: psycopg.Connection[Any] | None = None
         self._is_committing = False
         self._trip_began = math.inf
@@ -198,15 +228,16 @@ class Session:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            try:
+            with self._attempts.attempt():
                 # Statements are prepared at their first use. In a pipeline, psycopg does not notice when it fails to
                 # prepare a statement that it knows.
                 self._connection = psycopg.connect(self._url, autocommit=True, context=ADAPTERS, prepare_threshold=0)
-                self._trip_began = time.monotonic()
-                self._connection.execute(SET_UP_SESSION)
-            except Exception as error:
-                self.close()
-                raise DatabaseLost(one_line(error)) from error
+                try:
+                    self._trip_began = time.monotonic()
+                    self._connection.execute(SET_UP_SESSION)
+                except Exception:
+                    self.close()
+                    raise
         return self._connection
 
 

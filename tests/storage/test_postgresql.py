@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -23,8 +23,10 @@ from harness.client import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, Client, 
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute, run_orders, wait_until
 from orders.lifecycle import Orders
+from orders.storage.database import DatabaseURL
 from orders.storage.models import COLUMNS, SCHEMA_VERSION, CannotOpenDatabase
-from orders.storage.postgresql import Session, parse
+from orders.storage.postgresql import Attempts, Session, parse
+from orders.storage.sets import DatabaseLost
 from tests.storage.scenarios import Scenario, opened, prepare, run
 
 BOUND_S = 15
@@ -249,7 +251,7 @@ def test_commits_wait_for_the_disk_whatever_the_settings_are(
 ) -> None:
     """Each commit waits for the disk (D13), the database's other settings stay, and times are in UTC."""
     url = f"{prepared}?options={options.replace(' ', '%20').replace('=', '%3D')}"
-    session = Session(parse(url))
+    session = Session(parse(url), Attempts())
     query = "SELECT current_setting('synchronous_commit'), current_setting('statement_timeout')"
     with session.turn():
         assert session.trip((query, [])) == [[expected]]
@@ -627,3 +629,31 @@ def test_without_the_driver_the_extra_is_named() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=BOUND_S)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended
     assert "pip install '.[postgresql]'" in ended.stderr, ended
+
+
+def test_a_lost_database_is_not_stormed_with_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server is away, calls fail at once, and a process tries to connect less and less often."""
+    monkeypatch.setattr("orders.storage.postgresql.MAX_PAUSE_S", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        attempts: list[int] = []
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    attempts.append(1)
+                    connection.close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+
+        async def scenario() -> None:
+            url = f"postgresql://127.0.0.1:{listener.getsockname()[1]}/orders?sslmode=disable&gssencmode=disable"
+            orders = Orders(DatabaseURL.parse(url))
+            for _ in range(100):
+                with pytest.raises(DatabaseLost):
+                    await orders.acquire("executor")
+            await orders.close()
+
+        asyncio.run(scenario())
+        listener.shutdown(socket.SHUT_RDWR)
+    assert 1 <= len(attempts) <= 20, f"{len(attempts)} attempts for 100 calls"
