@@ -11,7 +11,7 @@ from orders.operations import OPERATIONS, Result
 from orders.storage.models import COLUMNS, AssignedOrder, ExecutionStatus
 
 COMMON_ANSWERS = {"BadRequest", "MethodNotAllowed", "NotFound", "UnknownError"}
-# How the contract describes the columns of each type.
+# Type of a column -> the schema that the contract must have for it.
 COLUMN_SCHEMAS = {
     "UUID": {"type": "string", "format": "uuid"},
     "TIMESTAMPTZ": {"type": "string", "format": "date-time", "pattern": "Z$"},
@@ -75,7 +75,7 @@ def _check_profile(root: Any) -> None:
     expected["execution_status"] = {"type": "string", "enum": [status.value for status in ExecutionStatus]}
     for column, schema in properties.items():
         require(f"OrderProfile: {column}", schema, expected[column])
-    # An acquired order is described more closely than by its row.
+    # An answer adds to the schema of a row that the order is acquired.
     acquired = {"properties": {"execution_status": {"type": "string", "enum": [ExecutionStatus.ACQUIRED.value]}}}
     order_profile = schemas["OrderAcquired"]["properties"]["order_profile"]
     require("order_profile", order_profile, {"allOf": [{"$ref": "#/components/schemas/OrderProfile"}, acquired]})

@@ -1,8 +1,8 @@
 """`openapi.yaml`, read once: the operations, their parameters, and their answers.
 
 The document drives the server: its paths, methods, parameters, limits, status codes and messages are those of the
-document. The server refuses to start with what it cannot follow, because that would be a promise that it breaks.
-`orders.conformance` compares the code with the rest of the document.
+document. If it cannot follow the document, it refuses to start. `orders.conformance` compares the code with the rest
+of the document.
 """
 
 import re
@@ -19,7 +19,7 @@ RESERVED_PREFIX = "/_"
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 # Each answer has this header.
 HEADERS = {"Cache-Control": {"required": True, "schema": {"type": "string", "const": "no-store"}}}
-# In the pattern of a message, this stands for a value.
+# The parts of a message's pattern that stand for a value.
 VALUE = re.compile(r"\([\w|]+\)|\[\\s\\S\]\+")
 SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
@@ -39,8 +39,8 @@ class Parameter:
 class Answer:
     """An answer of the contract: a status, and an object with a message and perhaps more properties.
 
-    A message may have values in it. `texts` has the text before, between and after the values. `properties` has the
-    schema of each property of the object.
+    A message may contain values. `texts` are the parts of the message around them, so there is one more text than there
+    are values. `properties` has the schema of each property of the object.
     """
 
     status: int
@@ -48,7 +48,7 @@ class Answer:
     properties: Mapping[str, Any]
 
     def message(self, *values: str) -> str:
-        """Return the message with its values."""
+        """Return the message with these values between its texts."""
         first, *others = self.texts
         return first + "".join(value + text for value, text in zip(values, others, strict=True))
 
@@ -94,14 +94,14 @@ class Contract:
 
 
 def contract_path() -> Path:
-    """Return where `openapi.yaml` is: inside the installed package, or beside it in a checkout."""
+    """Return the path of `openapi.yaml`: in the installed package, or beside the package in a checkout."""
     package = Path(__file__).parent
     installed = package / "openapi.yaml"
     return installed if installed.exists() else package.parent / "openapi.yaml"
 
 
 def load_contract(path: Path) -> Contract:
-    """Read a contract. Raises DocumentError, with the file and what the server cannot follow in it."""
+    """Read a contract from a file. Raises DocumentError, with the path and what the server cannot follow."""
     document = load_document(path)
     try:
         return read_contract(document)
@@ -110,7 +110,7 @@ def load_contract(path: Path) -> Contract:
 
 
 def read_contract(document: Document) -> Contract:
-    """Read the contract from a document. Raises DocumentError, with what the server cannot follow in it."""
+    """Read a contract from a document. Raises DocumentError, with what the server cannot follow."""
     with well_formed():
         return _contract(document)
 
@@ -134,6 +134,7 @@ def _operation(root: Any, path: str, method: str, definition: Any) -> Operation:
     require(f"{method} {path}", {*facts(root, definition)}, {"operationId", "parameters", "responses"})
     responses = {status: resolve(root, response) for status, response in definition["responses"].items()}
     answers = list(_answers(root, responses))
+    # The server finds an answer, and so its status, by the name of the schema.
     require(f"{method} {path}: the number of kinds of answers", len(answers), len(dict(answers)))
     return Operation(
         definition["operationId"],

@@ -1,8 +1,8 @@
 """The test controls of an app. They stand between HTTP and the operations.
 
-Each request of an operation takes this way:
+Each request of an operation passes these steps:
 
-    a reset is under way ........ wait for its end
+    a running reset ............. wait for its end
     the journal ................. record the request
     a fault ..................... from the request's own `Prefer` header, or the next one for the operation
         before .................. delay; then drop the connection, answer an error, or go on
@@ -29,10 +29,10 @@ from orders.lifecycle import Orders, Row
 
 
 class Controls:
-    """The faults that are still to happen, the journal, the stored orders, and reset. For the event loop's thread."""
+    """The faults to come, the journal, the stored orders, and reset. Use it on the event loop's thread only."""
 
     def __init__(self, app: App, contract: Contract, orders: Orders) -> None:
-        """Control the requests that `app` answers, except those of its pages. The app's handler must be `handle`."""
+        """Control and record the requests of `app`, except those of its pages. `handle` must be the app's handler."""
         self.faults: list[Fault] = []
         self.journal = Journal()
         self._operations = {(operation.method, operation.path): operation for operation in contract.operations}
@@ -46,7 +46,7 @@ class Controls:
         self._is_closed = False
 
     async def reset(self) -> None:
-        """Forget all orders, faults and requests, after the requests under way. Their delays end at once."""
+        """End all delays, wait for the requests in flight, and forget all orders, faults and requests."""
         async with self._entrance:
             self._hurry.set()
             try:
@@ -64,7 +64,7 @@ class Controls:
         return await self._orders.orders(ids if status is None else {**ids, "execution_status": status}, limit)
 
     def close(self) -> None:
-        """End all delays, from now on, because the server stops."""
+        """End all delays, now and later, because the server stops."""
         self._is_closed = True
         self._hurry.set()
 
@@ -75,7 +75,7 @@ class Controls:
         else:
             response = await self._record(request)
         if request.headers.get("User-Agent", "").startswith("Mozilla/"):
-            # A browser repeats a request by itself if a connection that it has used before closes without an answer.
+            # If a connection that was used before closes without an answer, a browser repeats the request by itself.
             # That would hide a drop.
             response = replace(response, headers={**response.headers, "Connection": "close"})
         return response
@@ -88,7 +88,7 @@ class Controls:
         operation = self._operations.get((request.method, request.path))
         recorded = self.journal.add(request, operation.operation_id if operation else None)
         started = time.perf_counter()
-        response: Response | None = self._unknown_error  # The answer if the handler raises an error.
+        response: Response | None = self._unknown_error  # If the handler raises an error, the client gets this.
         try:
             response = await (self._answer(request, operation, recorded) if operation else self._handler(request))
             return response

@@ -21,9 +21,9 @@ OWN_HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:]+\])(:[0-9]+)?")
 
 
 def add_controls(app: App, contract: Contract, orders: Orders, cors: Cors | None = None) -> Controls:
-    """Put test controls between an app and its operations, and add their own paths to the app; return the controls.
+    """Put test controls between an app and its operations, and add their paths to the app; return the controls.
 
-    Pages of other origins may use the controls if `cors` names them.
+    Web pages of another origin may use the controls only if `cors` allows that origin by name.
     """
     controls = Controls(app, contract, orders)
     app.handler = controls.handle
@@ -84,10 +84,10 @@ async def _run(name: str, controls: Controls, body: bytes, parameters: Mapping[s
 
 
 def _refusal(headers: Mapping[str, str], cors: Cors | None) -> Response | None:
-    """Return the answer to a web page that may not use the controls; None if the request is not from one.
+    """Return the answer to a web page that may not use the controls; None if the request may use them.
 
-    A browser lets every page send a POST to every server. Only a host that is an address or `localhost` is surely this
-    server: another name may belong to the page's server and lead here (DNS rebinding).
+    A browser lets every page send a POST to every server. A page with the same host as the request is from this server
+    if the host is an address or `localhost`. Any other name may belong to a foreign page and lead here (DNS rebinding).
     """
     origin, host = headers.get("Origin"), headers.get("Host", "")
     if origin is None or (OWN_HOST.fullmatch(host) and origin == f"http://{host}") or (cors and cors.names(origin)):
@@ -111,7 +111,7 @@ def _read_query(query: str, schemas: Mapping[str, Schema]) -> dict[str, Any]:
             case {"type": "integer"} if re.fullmatch("[0-9]{1,9}", text):
                 values[name] = int(text)
             case {"format": "date-time"}:
-                values[name] = re.sub(r" (\d\d:\d\d)$", r"+\1", text)  # A `+` that is not escaped is a space.
+                values[name] = re.sub(r" (\d\d:\d\d)$", r"+\1", text)  # `decode` has made a space of an unescaped `+`.
     if values.get("") == "":
         del values[""]  # An empty query is one empty field.
     return values

@@ -1,4 +1,4 @@
-"""The app: hands each request to the handler of its path and method. The contract has the paths of the operations."""
+"""The app: hands each request to the handler of its path and method."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,16 +24,15 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 
 class App(HTTPServerConnectionDelegate):
-    """The service as an app. Serve it with Tornado's `HTTPServer`.
+    """An app for Tornado's `HTTPServer`: the operations of the contract, `/health` and the documentation.
 
-    It answers the operations of the contract, `/health` and the documentation. `handler` answers every request. It can
-    be replaced by one that does more, as the test controls do.
+    `handler` answers every request. The test controls replace it with a handler that does more.
     """
 
     def __init__(
         self, contract: Contract, orders: Orders, access_log: AccessLog | None = None, cors: Cors | None = None
     ) -> None:
-        """Answer from `orders`. Raises DocumentError if the server does not do what the contract says."""
+        """Answer requests from `orders`. Raises DocumentError if the code and the contract differ."""
         check(contract)
         self.common_responses = {
             name: message_response(answer.status, answer.message()) for name, answer in contract.common_answers.items()
@@ -55,13 +54,13 @@ class App(HTTPServerConnectionDelegate):
         self._routes.update(routes)
 
     def add_pages(self, pages: Mapping[str, Response]) -> None:
-        """Answer GET and HEAD of more paths, each with the same response every time."""
+        """Answer GET and HEAD of more paths, each path with a fixed response."""
         for path, page in pages.items():
             handler = _page_handler(page)
             self._routes[path] = {"GET": handler, "HEAD": handler}
 
     def paths(self) -> set[str]:
-        """Return the paths that the app answers with anything but 404."""
+        """Return the paths that have a handler."""
         return set(self._routes)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
@@ -87,7 +86,7 @@ class App(HTTPServerConnectionDelegate):
 
 
 def _operation_handler(operation: Operation, function: Callable[..., Awaitable[Result]], orders: Orders) -> Handler:
-    # Most polls find no order. These answers are always the same, so each is made once.
+    # Answers without values are always the same, so each is made once. Most polls get one: they find no order.
     fixed = {
         name: message_response(answer.status, answer.message())
         for name, answer in operation.answers.items()

@@ -33,15 +33,15 @@ class Cors:
         self._origins = frozenset(check_origin(origin) for origin in origins)
 
     def allows(self, origin: str) -> bool:
-        """Return whether pages of an origin may read answers."""
+        """Return whether pages of an origin may call the service."""
         return self.names(origin) or ANY_ORIGIN in self._origins
 
     def names(self, origin: str) -> bool:
-        """Return whether an origin was allowed by its name, not as one of all."""
+        """Return whether an origin is allowed by name, not only by `*`."""
         return origin != ANY_ORIGIN and origin in self._origins
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """Return what an answer to a request from an origin says of it; None stands for no page at all."""
+        """Return the CORS headers of an answer. `origin` is the request's `Origin`, or None if it has none."""
         if ANY_ORIGIN in self._origins:
             allowed = {"Access-Control-Allow-Origin": ANY_ORIGIN}
         else:
@@ -52,9 +52,9 @@ class Cors:
         return {**allowed, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
 
     def preflight(self, method: str, headers: Mapping[str, str], methods: Sequence[str]) -> Response | None:
-        """Return the answer to a browser that asks, before a request, whether a page may send it.
+        """Return the answer to a preflight, in which a browser asks whether a page may send a request.
 
-        `methods` are those of the path. None means that this is no such question, or not from an allowed page.
+        `methods` are those of the path. Return None if the request is not a preflight, or the page is not allowed.
         """
         origin = headers.get("Origin")
         if method != "OPTIONS" or origin is None or "Access-Control-Request-Method" not in headers:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response, ready to be sent. `Content-Length`, `Date` and `Cache-Control` are added when it is."""
+    """A response. When it is sent, it also gets `Content-Length`, `Date` and `Cache-Control`."""
 
     status: int
     body: bytes
@@ -22,5 +22,5 @@ def json_response(status: int, content: object, headers: Mapping[str, str] | Non
 
 
 def message_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the JSON that every answer of the service is, an object with a `message` (D11)."""
+    """Return a response whose JSON is an object with a `message`, as every answer of the API is (D11)."""
     return json_response(status, {"message": message}, headers)
