@@ -58,7 +58,7 @@ class Operation:
     """An operation of the contract.
 
     `parameters` are in the contract's order. `answers` has each answer by the name of its schema. `examples` has the
-    first example of each status code.
+    first example of each status.
     """
 
     operation_id: str
@@ -79,9 +79,9 @@ class Operation:
         return self.answers["ParameterInvalid"]
 
     @property
-    def error_codes(self) -> list[int]:
-        """The status codes of its errors."""
-        return [code for code in self.examples if code >= 400]
+    def error_statuses(self) -> list[int]:
+        """The statuses of its errors."""
+        return [status for status in self.examples if status >= 400]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +121,26 @@ def _contract(document: Document) -> Contract:
     require("servers", facts(root, root["servers"]), [{"url": "/"}])
     require("security", root["security"], [])
     operations = tuple(
-        _operation(root, path, method, definition)
+        _operation(root, path, method, operation)
         for path, methods in root["paths"].items()
-        for method, definition in methods.items()
+        for method, operation in methods.items()
     )
     return Contract(operations, dict(_answers(root, root["x-common-responses"])), document)
 
 
-def _operation(root: Any, path: str, method: str, definition: Any) -> Operation:
+def _operation(root: Any, path: str, method: str, operation: Any) -> Operation:
     if not re.fullmatch("/[^{]*", path) or path.startswith(RESERVED_PREFIX) or method not in METHODS:
         raise DocumentError(f"{method} {path}: the server needs a method and a path without {{}} and {RESERVED_PREFIX}")
-    require(f"{method} {path}", {*facts(root, definition)}, {"operationId", "parameters", "responses"})
-    responses = {status: resolve(root, response) for status, response in definition["responses"].items()}
+    require(f"{method} {path}", {*facts(root, operation)}, {"operationId", "parameters", "responses"})
+    responses = {status: resolve(root, response) for status, response in operation["responses"].items()}
     answers = list(_answers(root, responses))
     # The server finds an answer, and so its status, by the name of the schema.
     require(f"{method} {path}: the number of kinds of answers", len(answers), len(dict(answers)))
     return Operation(
-        definition["operationId"],
+        operation["operationId"],
         method.upper(),
         path,
-        tuple(_parameter(facts(root, parameter)) for parameter in definition["parameters"]),
+        tuple(_parameter(facts(root, parameter)) for parameter in operation["parameters"]),
         dict(answers),
         {int(status): _first_example(root, response) for status, response in responses.items()},
     )
@@ -163,16 +163,16 @@ def _parameter(parameter: Any) -> Parameter:
 
 def _answers(root: Any, responses: Mapping[str, Any]) -> Iterator[tuple[str, Answer]]:
     """Yield each kind of answer, with the name of its schema."""
-    for code, reference in responses.items():
-        response, status = resolve(root, reference), HTTPStatus(int(code))
+    for key, reference in responses.items():
+        response, status = resolve(root, reference), HTTPStatus(int(key)).value
         if status < 200 or status in (204, 205, 304):
-            raise DocumentError(f"response {code}: it has no body (RFC 9110 §6.4.1)")
-        require(f"response {code}: headers", facts(root, response["headers"]), HEADERS)
-        require(f"response {code}: content", [*response["content"]], ["application/json"])
+            raise DocumentError(f"response {status}: it has no body (RFC 9110 §6.4.1)")
+        require(f"response {status}: headers", facts(root, response["headers"]), HEADERS)
+        require(f"response {status}: content", [*response["content"]], ["application/json"])
         schema = response["content"]["application/json"]["schema"]
         for branch in schema["oneOf"] if {*schema} == {"oneOf"} else [schema]:
             name = branch["$ref"].rpartition("/")[2]
-            yield name, _answer(name, status.value, facts(root, branch))
+            yield name, _answer(name, status, facts(root, branch))
 
 
 def _answer(name: str, status: int, schema: Any) -> Answer:

@@ -41,7 +41,7 @@ def preferred_fault(preferences: Mapping[str, str], operation: Operation) -> Fau
         raise ControlError(f"wait must be seconds from 0 to {MAX_WAIT_S}, not {reprlib.repr(wait)}")
     delay_ms = round(float(wait) * 1000)
     code = codes.get(preferences.get("code", ""))
-    status = code if code in operation.error_codes else None
+    status = code if code in operation.error_statuses else None
     kind = "drop" if "drop" in preferences else "error" if status else "delay"
     if kind == "delay" and not delay_ms:
         return None
