@@ -109,13 +109,9 @@ def load_contract(path: Path) -> Contract:
         raise DocumentError(f"{path}: {error}") from error
 
 
+@well_formed()
 def read_contract(document: Document) -> Contract:
     """Read a contract from a document. Raises DocumentError, with what the server cannot follow."""
-    with well_formed():
-        return _contract(document)
-
-
-def _contract(document: Document) -> Contract:
     root = document.data
     require("the version of OpenAPI", root["openapi"].rpartition(".")[0], "3.1")
     require("servers", facts(root, root["servers"]), [{"url": "/"}])

@@ -42,7 +42,7 @@ def load_document(path: Path) -> Document:
 
 @contextmanager
 def well_formed() -> Iterator[None]:
-    """Raise DocumentError if the code in a `with` block meets a part of a document that has the wrong form."""
+    """Decorate a function that reads a document. It then raises DocumentError if a part has the wrong form."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError, re.error) as error:
