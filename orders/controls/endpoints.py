@@ -28,10 +28,10 @@ def add_controls(app: App, contract: Contract, orders: Orders, cors: Cors | None
     controls = Controls(app, contract, orders)
     app.handler = controls.handle
     for path, methods in DOCUMENT.data["paths"].items():
-        handlers = {method.upper(): _handler(control, controls, cors) for method, control in methods.items()}
-        app.add_routes({path: handlers})
-    contract_page = Definition("Orders service", "/", contract.document)
-    app.add_pages(make_pages(contract_page, Definition("Test controls", f"{RESERVED_PREFIX}controls/", DOCUMENT)))
+        for method, control in methods.items():
+            app.add_route(path, [method.upper()], _handler(control, controls, cors))
+    service = Definition("Orders service", "/", contract.document)
+    app.add_pages(make_pages(service, Definition("Test controls", f"{RESERVED_PREFIX}controls/", DOCUMENT)))
     return controls
 
 

@@ -1,7 +1,7 @@
 """Cross-origin requests: which web pages may read the answers (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from orders.http.responses import Response, message_response
 
@@ -28,7 +28,7 @@ def check_origin(text: str) -> str:
 class Cors:
     """The origins whose pages may call the service from a browser."""
 
-    def __init__(self, origins: Sequence[str]) -> None:
+    def __init__(self, origins: Iterable[str]) -> None:
         """Allow `origins`, each `scheme://host[:port]` as browsers write it, or `*` for all. Raises ValueError."""
         self._origins = frozenset(check_origin(origin) for origin in origins)
 
@@ -51,7 +51,7 @@ class Cors:
             allowed["Access-Control-Allow-Origin"] = origin
         return {**allowed, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
 
-    def preflight(self, method: str, headers: Mapping[str, str], methods: Sequence[str]) -> Response | None:
+    def preflight(self, method: str, headers: Mapping[str, str], methods: Iterable[str]) -> Response | None:
         """Return the answer to a preflight, in which a browser asks whether a page may send a request.
 
         `methods` are those of the path. Return None if the request is not a preflight, or the page is not allowed.
