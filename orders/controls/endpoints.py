@@ -90,7 +90,11 @@ def _refusal(headers: Mapping[str, str], cors: Cors | None) -> Response | None:
     if the host is an address or `localhost`. Any other name may belong to a foreign page and lead here (DNS rebinding).
     """
     origin, host = headers.get("Origin"), headers.get("Host", "")
-    if origin is None or (OWN_HOST.fullmatch(host) and origin == f"http://{host}") or (cors and cors.names(origin)):
+    if (
+        origin is None
+        or (OWN_HOST.fullmatch(host) and origin == f"http://{host}")
+        or (cors and cors.allows_by_name(origin))
+    ):
         return None
     if not ORIGIN.fullmatch(origin):
         return message_response(403, "Pages without an origin may not use the controls")

@@ -34,22 +34,22 @@ class Cors:
 
     def allows(self, origin: str) -> bool:
         """Return whether pages of an origin may call the service."""
-        return self.names(origin) or ANY_ORIGIN in self._origins
+        return self.allows_by_name(origin) or ANY_ORIGIN in self._origins
 
-    def names(self, origin: str) -> bool:
+    def allows_by_name(self, origin: str) -> bool:
         """Return whether an origin is allowed by name, not only by `*`."""
         return origin != ANY_ORIGIN and origin in self._origins
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return the CORS headers of an answer. `origin` is the request's `Origin`, or None if it has none."""
         if ANY_ORIGIN in self._origins:
-            allowed = {"Access-Control-Allow-Origin": ANY_ORIGIN}
+            headers = {"Access-Control-Allow-Origin": ANY_ORIGIN}
         else:
-            allowed = {"Vary": "Origin"}
-            if origin is None or not self.names(origin):
-                return allowed
-            allowed["Access-Control-Allow-Origin"] = origin
-        return {**allowed, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
+            headers = {"Vary": "Origin"}
+            if origin is None or not self.allows_by_name(origin):
+                return headers
+            headers["Access-Control-Allow-Origin"] = origin
+        return {**headers, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
 
     def preflight(self, method: str, headers: Mapping[str, str], methods: Iterable[str]) -> Response | None:
         """Return the answer to a preflight, in which a browser asks whether a page may send a request.
@@ -61,7 +61,7 @@ class Cors:
             return None
         if not self.allows(origin):
             return None
-        allowed = {"Access-Control-Allow-Methods": ", ".join(methods), "Access-Control-Max-Age": str(MAX_AGE_S)}
+        answer = {"Access-Control-Allow-Methods": ", ".join(methods), "Access-Control-Max-Age": str(MAX_AGE_S)}
         if asked := headers.get("Access-Control-Request-Headers"):
-            allowed["Access-Control-Allow-Headers"] = asked
-        return message_response(200, "Allowed", allowed)
+            answer["Access-Control-Allow-Headers"] = asked
+        return message_response(200, "Allowed", answer)

@@ -20,7 +20,8 @@ def read_arguments(operation: Operation, query: str) -> dict[str, str]:
     """
     given = split_query(query)
     raw_values = [given.get(parameter.name, []) for parameter in operation.parameters]
-    if not all(map(any, raw_values)):
+    # Missing means absent, or empty each time (D8).
+    if not all(any(values) for values in raw_values):
         missing = operation.parameters_missing
         raise ParameterError(missing.status, missing.message())
     arguments = {}
