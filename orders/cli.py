@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Otherwise the next file or socket would get the closed stream's number, and the log would go to it.
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
-        orders.main(argv, prog_name="orders", standalone_mode=False)
+        cli.main(argv, prog_name="orders", standalone_mode=False)
     except click.ClickException as error:
         with suppress(OSError):
             print(f"orders: {describe(error)}", file=sys.stderr)
@@ -100,11 +100,11 @@ def is_loopback(host: str) -> bool:
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def orders() -> None:
+def cli() -> None:
     """The reference implementation of the orders service API."""
 
 
-@orders.command(context_settings={"auto_envvar_prefix": "ORDERS", "show_default": True})
+@cli.command(context_settings={"auto_envvar_prefix": "ORDERS", "show_default": True})
 @click.option("--host", metavar="HOST", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", metavar="PORT", type=number(int, 0, 65535), default=8080, help="Port; 0 for a free one.")
 @click.option(

@@ -201,8 +201,8 @@ class ReferenceServer:
     ) -> list[RecordedRequest]:
         """Return the last 1,000 requests with their answers, the oldest first.
 
-        With `operation`, `status` or `since`, return only those of that operation, with that status, or since that
-        time: a `datetime` with a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
+        The arguments select the requests of an operation, with a status, or since a time. The time is a `datetime` with
+        a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
         """
         moment = since.isoformat() if isinstance(since, datetime) else since
         filters = check_parameters("list_requests", _given(operation=operation, status=status, since=moment))
@@ -217,8 +217,7 @@ class ReferenceServer:
     ) -> list[StoredOrder]:
         """Return the 10,000 newest stored orders, with the columns of `order_profile`, the oldest first.
 
-        With an argument, return only those with that `order_id`, `executor_id` or `execution_status`. Raises
-        ControlError.
+        The arguments select the orders with an id, an executor or an `execution_status`. Raises ControlError.
         """
         asked = _given(order_id=order_id, executor_id=executor_id, status=status, limit=MAX_ORDERS)
         filters = check_parameters("list_orders", asked)

@@ -50,10 +50,7 @@ class RecordedRequest:
     duration_ms: float | None = None
 
     def end(self, response: Response | None, *, is_abandoned: bool, duration_s: float) -> None:
-        """Record the end of the request. `response` is None if a fault dropped the connection.
-
-        `is_abandoned` says whether the client had closed the connection.
-        """
+        """Record the response, or None if a fault dropped the connection, and whether the client had closed it."""
         self.duration_ms = round(duration_s * 1000, 3)
         if response is None:
             self.outcome = Outcome.DROPPED

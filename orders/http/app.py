@@ -39,8 +39,7 @@ class App(HTTPServerConnectionDelegate):
         self.access_log = access_log
         self.cors = cors
         self.handler: Handler = self._route
-        # Path -> method -> handler.
-        self._routes: dict[str, dict[str, Handler]] = {}
+        self._routes: dict[str, dict[str, Handler]] = {}  # Path -> method -> handler.
         self.add_route("/health", ("GET", "HEAD"), _health_handler(orders))
         self.add_pages(make_pages(Definition("Orders service", "/", contract.document)))
         for operation in contract.operations:

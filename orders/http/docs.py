@@ -67,10 +67,10 @@ def make_pages(*definitions: Definition) -> dict[str, Response]:
 
     Raises FileNotFoundError if a file of Swagger UI is missing.
     """
-    urls = json.dumps([{"name": one.name, "url": f"{one.prefix}openapi.json"} for one in definitions])
-    several = len(definitions) > 1
-    page = PAGE.replace("SCRIPTS", CHOICE_SCRIPT if several else "")
-    page = page.replace("DEFINITIONS", f"urls: {urls}, {CHOICE_OPTIONS}" if several else 'url: "/openapi.json"')
+    page = PAGE.replace("SCRIPTS", "").replace("DEFINITIONS", 'url: "/openapi.json"')
+    if len(definitions) > 1:
+        urls = json.dumps([{"name": item.name, "url": f"{item.prefix}openapi.json"} for item in definitions])
+        page = PAGE.replace("SCRIPTS", CHOICE_SCRIPT).replace("DEFINITIONS", f"urls: {urls}, {CHOICE_OPTIONS}")
     pages = {
         "/": message_response(302, "See /docs", {"Location": "/docs"}),
         "/docs": Response(200, page.encode(), "text/html; charset=utf-8"),
