@@ -55,7 +55,7 @@ CHOICE_OPTIONS = 'presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePre
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """An OpenAPI document to serve: its name on the page, and the prefix of its paths."""
+    """An OpenAPI document to serve as `openapi.yaml` and `openapi.json` under a prefix, and its name on the page."""
 
     name: str
     prefix: str
