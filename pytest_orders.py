@@ -1,7 +1,7 @@
-"""The fixtures for tests of clients. Where this project is installed, pytest finds them by itself.
+"""The pytest fixtures for tests of clients. Where this project is installed, pytest finds them by itself.
 
-Every pytest run imports this module. It imports `orders` only when a test uses a fixture, so that it costs nothing, and
-does not disturb a project that has its own package `orders`.
+Every run of pytest imports this module, even in a project that has a package `orders` of its own. So this module
+imports `orders` only when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def orders_server() -> Iterator[ReferenceServer]:
     """The `orders.testing.ReferenceServer` for all tests of a run. With pytest-xdist, each process has its own.
 
-    Only `orders_url` resets it. Fixtures with a wider scope than a test take the URL from here.
+    This fixture never resets the server; `orders_url` does. Use `orders_server.url` in a fixture with a wider scope.
     """
     try:
         from orders.testing import ReferenceServer
@@ -37,6 +37,6 @@ def orders_server() -> Iterator[ReferenceServer]:
 
 @pytest.fixture
 def orders_url(orders_server: ReferenceServer) -> str:
-    """The URL of `orders_server`, after a reset for this test: no orders, no faults, an empty journal."""
+    """The URL of `orders_server`, which is reset before the test: no orders, no faults, an empty journal."""
     orders_server.reset()
     return orders_server.url

@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal_number, lambda *_: sys.exit(0))
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            # The next file or socket would otherwise get the number of the closed stream, and the log with it.
+            # Otherwise the next file or socket would get the closed stream's number, and the log would go to it.
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
-        orders.main(argv, prog_name="orders", standalone_mode=False)
+        cli.main(argv, prog_name="orders", standalone_mode=False)
     except click.ClickException as error:
         with suppress(OSError):
             print(f"orders: {describe(error)}", file=sys.stderr)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(error: click.ClickException) -> str:
-    """Return the message of an error, without passwords. For a bad value, it names the variable or the option."""
+    """Return the message of an error, without passwords. For a bad value, the message names the option or variable."""
     if isinstance(error, click.BadParameter) and error.ctx and error.param:
         name = error.param.name
         if error.ctx.get_parameter_source(name) is click.ParameterSource.ENVIRONMENT:
@@ -55,19 +55,19 @@ def describe(error: click.ClickException) -> str:
 
 
 class Origin(click.ParamType[str]):
-    """An origin (`check_origin`). An environment variable has several, with commas or spaces between them."""
+    """The type of `--cors-origin`. The environment variable takes several, separated by commas or spaces."""
 
     name = "origin"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return `value` if it is an origin."""
+        """Return `value` if it is an origin or `*`. Otherwise fail with a message."""
         try:
             return check_origin(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """Return the origins in the value of a variable."""
+        """Return the origins in the value of the environment variable."""
         return rv.replace(",", " ").split()
 
 
@@ -90,7 +90,7 @@ def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is known, and only this machine can reach it."""
+    """Return whether only this machine can reach a host. Return False for an unknown host."""
     try:
         addresses = [address[4][0] for address in socket.getaddrinfo(host, None)]
     except (OSError, UnicodeError):
@@ -100,17 +100,17 @@ def is_loopback(host: str) -> bool:
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def orders() -> None:
+def cli() -> None:
     """The reference implementation of the orders service API."""
 
 
-@orders.command(context_settings={"auto_envvar_prefix": "ORDERS", "show_default": True})
+@cli.command(context_settings={"auto_envvar_prefix": "ORDERS", "show_default": True})
 @click.option("--host", metavar="HOST", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", metavar="PORT", type=number(int, 0, 65535), default=8080, help="Port; 0 takes a free one.")
+@click.option("--port", metavar="PORT", type=number(int, 0, 65535), default=8080, help="Port; 0 for a free one.")
 @click.option(
     "--idle-timeout", metavar="SECONDS", type=number(float, 0.1, 86400), default=30, help="Longest wait for a request."
 )
-@click.option("--cors-origin", type=Origin(), multiple=True, help="Let its web pages in; repeatable; * for all.")
+@click.option("--cors-origin", type=Origin(), multiple=True, help="Origin of pages to allow, or *; repeatable.")
 @click.option(
     "--database",
     metavar="URL",
@@ -119,9 +119,9 @@ def orders() -> None:
     help="sqlite:///PATH or postgresql://HOST/NAME",
 )
 @click.option(
-    "--database-connections", metavar="N", type=number(int, 2, 1000), default=2, help="Per worker, to PostgreSQL."
+    "--database-connections", metavar="N", type=number(int, 2, 1000), default=2, help="To PostgreSQL, per worker."
 )
-@click.option("--workers", metavar="N", type=number(int, 1, 1024), default=1, help="How many processes serve.")
+@click.option("--workers", metavar="N", type=number(int, 1, 1024), default=1, help="Number of processes.")
 @click.option("--access-log/--no-access-log", default=True, help="One line per request.")
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="How much to log.")
 @click.option(

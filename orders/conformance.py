@@ -11,7 +11,7 @@ from orders.operations import OPERATIONS, Result
 from orders.storage.models import COLUMNS, AssignedOrder, ExecutionStatus
 
 COMMON_ANSWERS = {"BadRequest", "MethodNotAllowed", "NotFound", "UnknownError"}
-# How the contract describes the columns of each type.
+# Type of a column -> the schema that the contract must have for it.
 COLUMN_SCHEMAS = {
     "UUID": {"type": "string", "format": "uuid"},
     "TIMESTAMPTZ": {"type": "string", "format": "date-time", "pattern": "Z$"},
@@ -24,7 +24,7 @@ def check(contract: Contract) -> None:
     require("common answers", {*contract.common_answers}, COMMON_ANSWERS)
     for name, answer in contract.common_answers.items():
         require(f"{name}: its properties", [*answer.properties], ["message"])
-        _check_values(name, answer, [])
+        _check_message(name, answer, [])
     for operation in contract.operations:
         _check_operation(operation, OPERATIONS[operation.operation_id])
         require(
@@ -32,8 +32,7 @@ def check(contract: Contract) -> None:
             operation.answers["UnknownError"],
             contract.common_answers["UnknownError"],
         )
-    with well_formed():
-        _check_profile(contract.document.data)
+    _check_profile(contract.document.data)
 
 
 def _check_operation(operation: Operation, function: Callable[..., Awaitable[Result]]) -> None:
@@ -48,20 +47,21 @@ def _check_operation(operation: Operation, function: Callable[..., Awaitable[Res
         answer = operation.answers[name]
         properties = [field for field in result._fields if field in answer.properties]
         require(f"{name}: its properties", [*answer.properties], ["message", *properties])
-        _check_values(name, answer, [field for field in result._fields if field not in properties])
-    _check_values(missing, operation.answers[missing], [])
+        _check_message(name, answer, [field for field in result._fields if field not in properties])
+    _check_message(missing, operation.answers[missing], [])
     for parameter in parameters:
-        _check_values("ParameterInvalid", operation.parameter_invalid, [parameter, "a problem"])
+        _check_message("ParameterInvalid", operation.parameter_invalid, [parameter, "a problem"])
 
 
-def _check_values(name: str, answer: Answer, values: list[str]) -> None:
-    """Check that a message takes these values."""
+def _check_message(name: str, answer: Answer, values: list[str]) -> None:
+    """Check that the message of an answer takes these values."""
     require(f"{name}: the number of values in its message", len(answer.texts) - 1, len(values))
     pattern = answer.properties["message"].get("pattern", "")
     if not re.search(pattern, answer.message(*values)):
         raise DocumentError(f"{name}: the pattern {pattern!r} does not allow {answer.message(*values)!r}")
 
 
+@well_formed()
 def _check_profile(root: Any) -> None:
     """Check that `OrderProfile` is the row in the database: the same columns in the same order (D6)."""
     schemas = root["components"]["schemas"]
@@ -75,7 +75,7 @@ def _check_profile(root: Any) -> None:
     expected["execution_status"] = {"type": "string", "enum": [status.value for status in ExecutionStatus]}
     for column, schema in properties.items():
         require(f"OrderProfile: {column}", schema, expected[column])
-    # An acquired order is described more closely than by its row.
+    # An answer adds to the schema of a row that the order is acquired.
     acquired = {"properties": {"execution_status": {"type": "string", "enum": [ExecutionStatus.ACQUIRED.value]}}}
     order_profile = schemas["OrderAcquired"]["properties"]["order_profile"]
     require("order_profile", order_profile, {"allOf": [{"$ref": "#/components/schemas/OrderProfile"}, acquired]})

@@ -1,8 +1,8 @@
 """`openapi.yaml`, read once: the operations, their parameters, and their answers.
 
 The document drives the server: its paths, methods, parameters, limits, status codes and messages are those of the
-document. The server refuses to start with what it cannot follow, because that would be a promise that it breaks.
-`orders.conformance` compares the code with the rest of the document.
+document. If it cannot follow the document, it refuses to start. `orders.conformance` compares the code with the rest
+of the document.
 """
 
 import re
@@ -19,7 +19,7 @@ RESERVED_PREFIX = "/_"
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 # Each answer has this header.
 HEADERS = {"Cache-Control": {"required": True, "schema": {"type": "string", "const": "no-store"}}}
-# In the pattern of a message, this stands for a value.
+# The parts of a message's pattern that stand for a value.
 VALUE = re.compile(r"\([\w|]+\)|\[\\s\\S\]\+")
 SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
@@ -39,8 +39,8 @@ class Parameter:
 class Answer:
     """An answer of the contract: a status, and an object with a message and perhaps more properties.
 
-    A message may have values in it. `texts` has the text before, between and after the values. `properties` has the
-    schema of each property of the object.
+    A message may contain values. `texts` are the parts of the message around them, so there is one more text than there
+    are values. `properties` has the schema of each property of the object.
     """
 
     status: int
@@ -48,7 +48,7 @@ class Answer:
     properties: Mapping[str, Any]
 
     def message(self, *values: str) -> str:
-        """Return the message with its values."""
+        """Return the message with these values between its texts."""
         first, *others = self.texts
         return first + "".join(value + text for value, text in zip(values, others, strict=True))
 
@@ -58,7 +58,7 @@ class Operation:
     """An operation of the contract.
 
     `parameters` are in the contract's order. `answers` has each answer by the name of its schema. `examples` has the
-    first example of each status code.
+    first example of each status.
     """
 
     operation_id: str
@@ -79,9 +79,9 @@ class Operation:
         return self.answers["ParameterInvalid"]
 
     @property
-    def error_codes(self) -> list[int]:
-        """The status codes of its errors."""
-        return [code for code in self.examples if code >= 400]
+    def error_statuses(self) -> list[int]:
+        """The statuses of its errors."""
+        return [status for status in self.examples if status >= 400]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +94,14 @@ class Contract:
 
 
 def contract_path() -> Path:
-    """Return where `openapi.yaml` is: inside the installed package, or beside it in a checkout."""
+    """Return the path of `openapi.yaml`: in the installed package, or beside the package in a checkout."""
     package = Path(__file__).parent
     installed = package / "openapi.yaml"
     return installed if installed.exists() else package.parent / "openapi.yaml"
 
 
 def load_contract(path: Path) -> Contract:
-    """Read a contract. Raises DocumentError, with the file and what the server cannot follow in it."""
+    """Read a contract from a file. Raises DocumentError, with the path and what the server cannot follow."""
     document = load_document(path)
     try:
         return read_contract(document)
@@ -109,37 +109,34 @@ def load_contract(path: Path) -> Contract:
         raise DocumentError(f"{path}: {error}") from error
 
 
+@well_formed()
 def read_contract(document: Document) -> Contract:
-    """Read the contract from a document. Raises DocumentError, with what the server cannot follow in it."""
-    with well_formed():
-        return _contract(document)
-
-
-def _contract(document: Document) -> Contract:
+    """Read a contract from a document. Raises DocumentError, with what the server cannot follow."""
     root = document.data
     require("the version of OpenAPI", root["openapi"].rpartition(".")[0], "3.1")
     require("servers", facts(root, root["servers"]), [{"url": "/"}])
     require("security", root["security"], [])
     operations = tuple(
-        _operation(root, path, method, definition)
+        _operation(root, path, method, operation)
         for path, methods in root["paths"].items()
-        for method, definition in methods.items()
+        for method, operation in methods.items()
     )
     return Contract(operations, dict(_answers(root, root["x-common-responses"])), document)
 
 
-def _operation(root: Any, path: str, method: str, definition: Any) -> Operation:
+def _operation(root: Any, path: str, method: str, operation: Any) -> Operation:
     if not re.fullmatch("/[^{]*", path) or path.startswith(RESERVED_PREFIX) or method not in METHODS:
         raise DocumentError(f"{method} {path}: the server needs a method and a path without {{}} and {RESERVED_PREFIX}")
-    require(f"{method} {path}", {*facts(root, definition)}, {"operationId", "parameters", "responses"})
-    responses = {status: resolve(root, response) for status, response in definition["responses"].items()}
+    require(f"{method} {path}", {*facts(root, operation)}, {"operationId", "parameters", "responses"})
+    responses = {status: resolve(root, response) for status, response in operation["responses"].items()}
     answers = list(_answers(root, responses))
+    # The server finds an answer, and so its status, by the name of the schema.
     require(f"{method} {path}: the number of kinds of answers", len(answers), len(dict(answers)))
     return Operation(
-        definition["operationId"],
+        operation["operationId"],
         method.upper(),
         path,
-        tuple(_parameter(facts(root, parameter)) for parameter in definition["parameters"]),
+        tuple(_parameter(facts(root, parameter)) for parameter in operation["parameters"]),
         dict(answers),
         {int(status): _first_example(root, response) for status, response in responses.items()},
     )
@@ -162,16 +159,16 @@ def _parameter(parameter: Any) -> Parameter:
 
 def _answers(root: Any, responses: Mapping[str, Any]) -> Iterator[tuple[str, Answer]]:
     """Yield each kind of answer, with the name of its schema."""
-    for code, reference in responses.items():
-        response, status = resolve(root, reference), HTTPStatus(int(code))
+    for key, reference in responses.items():
+        response, status = resolve(root, reference), HTTPStatus(int(key)).value
         if status < 200 or status in (204, 205, 304):
-            raise DocumentError(f"response {code}: it has no body (RFC 9110 §6.4.1)")
-        require(f"response {code}: headers", facts(root, response["headers"]), HEADERS)
-        require(f"response {code}: content", [*response["content"]], ["application/json"])
+            raise DocumentError(f"response {status}: it has no body (RFC 9110 §6.4.1)")
+        require(f"response {status}: headers", facts(root, response["headers"]), HEADERS)
+        require(f"response {status}: content", [*response["content"]], ["application/json"])
         schema = response["content"]["application/json"]["schema"]
         for branch in schema["oneOf"] if {*schema} == {"oneOf"} else [schema]:
             name = branch["$ref"].rpartition("/")[2]
-            yield name, _answer(name, status.value, facts(root, branch))
+            yield name, _answer(name, status, facts(root, branch))
 
 
 def _answer(name: str, status: int, schema: Any) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-# These say nothing that a server has to do.
+# These keywords explain. They demand nothing of a server.
 ANNOTATIONS = {"description", "example", "examples", "links", "summary", "tags"}
 
 
@@ -42,7 +42,7 @@ def load_document(path: Path) -> Document:
 
 @contextmanager
 def well_formed() -> Iterator[None]:
-    """Read parts of a document inside a `with` block. Raises DocumentError if a part is not as it should be."""
+    """Decorate a function that reads a document. It then raises DocumentError if a part has the wrong form."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError, re.error) as error:
@@ -50,13 +50,13 @@ def well_formed() -> Iterator[None]:
 
 
 def require(what: str, in_contract: Any, in_server: Any) -> None:
-    """Raise DocumentError unless a part of the contract is what the server has."""
+    """Raise DocumentError unless the contract and the server agree on a part."""
     if in_contract != in_server:
         raise DocumentError(f"{what}: {in_contract!r} in the contract, {in_server!r} in the server")
 
 
 def resolve(root: Any, part: Any) -> Any:
-    """Return a part of a document, or the part that its `$ref` points to."""
+    """Return a part of a document. If it is a `$ref`, return the part that it points to."""
     if "$ref" not in part:
         return part
     require("a part with a $ref", {*part} - ANNOTATIONS, {"$ref"})

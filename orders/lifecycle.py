@@ -104,12 +104,12 @@ def write(session: Session, calls: list[Call]) -> list[Any]:
     The transaction takes two trips to the database. Its statements have a fixed order: first the cancels, then the
     acquires, then the assigns. The result is the same as if the calls had run one by one in that order.
 
-    No two calls of a set name the same order or executor. But a cancel does not name its executor, so it may share a
-    set with an assign to that executor. The fixed order decides between them: the cancel comes first.
+    No two calls of a set name the same order or executor. But a cancel does not name the executor of its order. So it
+    may share a set with an assign to that executor. In the fixed order, the cancel comes first.
 
-    On PostgreSQL, other processes write at the same time, so each statement has a condition of its own. Only `known`
-    is used after the trip that read it. If another process assigns one of the orders in between, the unique index
-    refuses the whole set.
+    On PostgreSQL, other processes write at the same time, so each statement has a condition of its own. The second trip
+    relies on only one result of the first: `known`. If another process assigns a new order between the trips, the
+    unique index refuses the whole set.
     """
     queries, now = session.queries, utc_now()
 

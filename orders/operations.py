@@ -1,8 +1,8 @@
-"""The operations of the contract: each function runs one and returns what became of it.
+"""The operations of the contract, one function each. A function runs the operation and returns its result.
 
 Contract and code use the same names. A function has the name of an `operationId`, and its arguments after `orders` are
-the operation's parameters. A result has the name of a schema. Its fields are the properties of the answer, and the
-values in the message. `orders.conformance` compares them when the server starts.
+the operation's parameters. A result has the name of a schema. Its fields are properties of the answer or values in its
+message. `orders.conformance` compares them when the server starts.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What `orders serve` can be told."""
+"""The settings of the server."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from orders.storage.database import DatabaseURL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of `orders serve`, checked."""
+    """The checked options of `orders serve`. `idle_timeout` is in seconds."""
 
     host: str
     port: int

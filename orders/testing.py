@@ -66,12 +66,12 @@ class StoredOrder(TypedDict):
 class ReferenceServer:
     """The whole service in a thread of this process, with its orders in memory and the test controls as methods.
 
-    Use it with `with` or `async with`, or call `start` and `stop`. All methods may be called from any thread. They take
-    a few milliseconds at most, so a coroutine may call them too.
+    Use it with `with` or `async with`, or call `start` and `stop`. Any thread may call its methods. They take a few
+    milliseconds at most, so a coroutine may call them too.
     """
 
     def __init__(self, *, port: int = 0, cors_origins: Sequence[str] = ()) -> None:
-        """Prepare a server on 127.0.0.1 and `port`, or a free port if it is 0. Pages of `cors_origins` may call it.
+        """Prepare a server on 127.0.0.1 and `port`; 0 takes a free port. Web pages of `cors_origins` may call it.
 
         Raises ValueError if the port does not exist, or if an origin is not written as browsers write it.
         """
@@ -134,7 +134,7 @@ class ReferenceServer:
             self._port = listeners[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Answer the requests on their way, stop, and forget everything. Does nothing if the server is not running.
+        """Answer the requests in flight, stop, and forget everything. Does nothing if the server is not running.
 
         A client that has sent a part of a request has 10 seconds to send the rest. Nothing else takes long.
         """
@@ -159,7 +159,7 @@ class ReferenceServer:
         await asyncio.to_thread(self.stop)
 
     def reset(self) -> None:
-        """Forget all orders, faults and requests, after the requests under way. Their delays end at once."""
+        """End all delays, wait for the requests in flight, and forget all orders, faults and requests."""
         self._run(lambda: self._controls.reset())
 
     def fail_next(
@@ -202,8 +202,8 @@ class ReferenceServer:
     ) -> list[RecordedRequest]:
         """Return the last 1,000 requests with their answers, the oldest first.
 
-        They can be limited to those of an operation, with a status, or since a time. The time is a `datetime` with a
-        time zone, or text as in `RecordedRequest.time`. Raises ControlError.
+        The arguments select the requests of an operation, with a status, or since a time. The time is a `datetime` with
+        a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
         """
         moment = since.isoformat() if isinstance(since, datetime) else since
         filters = check_parameters("list_requests", _given(operation=operation, status=status, since=moment))
@@ -216,9 +216,9 @@ class ReferenceServer:
     def orders(
         self, *, order_id: str | None = None, executor_id: str | None = None, status: ExecutionStatus | None = None
     ) -> list[StoredOrder]:
-        """Return the 10,000 newest of the stored orders, with the columns of `order_profile`, the oldest first.
+        """Return the 10,000 newest stored orders, with the columns of `order_profile`, the oldest first.
 
-        They can be limited to those with an id, of an executor, or with an `execution_status`. Raises ControlError.
+        The arguments select the orders with an id, an executor or an `execution_status`. Raises ControlError.
         """
         asked = _given(order_id=order_id, executor_id=executor_id, status=status, limit=MAX_ORDERS)
         filters = check_parameters("list_orders", asked)

@@ -34,7 +34,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     def serve(*options: str, **variables: str) -> Settings:
         started: list[Settings] = []
         monkeypatch.setattr(cli, "run", started.append)
-        result = CliRunner(env=variables).invoke(cli.orders, ["serve", *options], catch_exceptions=False)
+        result = CliRunner(env=variables).invoke(cli.cli, ["serve", *options], catch_exceptions=False)
         assert (result.exit_code, len(started)) == (0, 1), result.output
         return started[0]
 

@@ -156,7 +156,7 @@ def test_a_stop_ends_a_delay(server: ReferenceServer, own_client: Client) -> Non
     server.fail_next("acquire_order", "delay", delay_ms=600_000)
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(own_client.acquire, "executor")
-        wait_until(lambda: len(server.requests()) == 1, "the request is under way")
+        wait_until(lambda: len(server.requests()) == 1, "the request is in flight")
         server.stop()
         assert message(call.result(10)) == NO_ORDERS
 

@@ -1,8 +1,8 @@
 """The test controls of an app. They stand between HTTP and the operations.
 
-Each request of an operation takes this way:
+Each request of an operation passes these steps:
 
-    a reset is under way ........ wait for its end
+    a running reset ............. wait for its end
     the journal ................. record the request
     a fault ..................... from the request's own `Prefer` header, or the next one for the operation
         before .................. delay; then drop the connection, answer an error, or go on
@@ -29,10 +29,10 @@ from orders.lifecycle import Orders, Row
 
 
 class Controls:
-    """The faults that are still to happen, the journal, the stored orders, and reset. For the event loop's thread."""
+    """The faults to come, the journal, the stored orders, and reset. Use it on the event loop's thread only."""
 
     def __init__(self, app: App, contract: Contract, orders: Orders) -> None:
-        """Control the requests that `app` answers, except those of its pages. The app's handler must be `handle`."""
+        """Control and record the requests of `app`, except those of its pages. `handle` must be the app's handler."""
         self.faults: list[Fault] = []
         self.journal = Journal()
         self._operations = {(operation.method, operation.path): operation for operation in contract.operations}
@@ -40,33 +40,33 @@ class Controls:
         self._handler = app.handler
         self._unknown_error = app.common_responses["UnknownError"]
         self._orders = orders
-        self._entrance = asyncio.Lock()  # A reset holds it, and new requests wait.
-        self._under_way: set[asyncio.Task[Any]] = set()
-        self._hurry = asyncio.Event()  # Ends all delays.
+        self._reset_lock = asyncio.Lock()  # New requests wait for a reset, which holds it.
+        self._in_flight: set[asyncio.Task[Any]] = set()
+        self._delays_end = asyncio.Event()  # While it is set, no fault delays a request.
         self._is_closed = False
 
     async def reset(self) -> None:
-        """Forget all orders, faults and requests, after the requests under way. Their delays end at once."""
-        async with self._entrance:
-            self._hurry.set()
+        """End all delays, wait for the requests in flight, and forget all orders, faults and requests."""
+        async with self._reset_lock:
+            self._delays_end.set()
             try:
-                if self._under_way:
-                    await asyncio.wait(self._under_way)
+                if self._in_flight:
+                    await asyncio.wait(self._in_flight)
                 await self._orders.delete_orders()
                 self.faults.clear()
                 self.journal.clear()
             finally:
                 if not self._is_closed:
-                    self._hurry.clear()
+                    self._delays_end.clear()
 
     async def orders(self, *, limit: int, status: str | None = None, **ids: str) -> tuple[int, list[Row]]:
         """Return the number of stored orders that match, and the `limit` newest of them, the oldest first."""
         return await self._orders.orders(ids if status is None else {**ids, "execution_status": status}, limit)
 
     def close(self) -> None:
-        """End all delays, from now on, because the server stops."""
+        """End all delays, now and later, because the server stops."""
         self._is_closed = True
-        self._hurry.set()
+        self._delays_end.set()
 
     async def handle(self, request: Request) -> Response:
         """Answer a request, with its fault if it has one. Raises NoAnswer."""
@@ -75,20 +75,20 @@ class Controls:
         else:
             response = await self._record(request)
         if request.headers.get("User-Agent", "").startswith("Mozilla/"):
-            # A browser repeats a request by itself if a connection that it has used before closes without an answer.
+            # If a connection that was used before closes without an answer, a browser repeats the request by itself.
             # That would hide a drop.
             response = replace(response, headers={**response.headers, "Connection": "close"})
         return response
 
     async def _record(self, request: Request) -> Response:
-        async with self._entrance:
+        async with self._reset_lock:
             task = asyncio.current_task()
             assert task is not None
-            self._under_way.add(task)
+            self._in_flight.add(task)
         operation = self._operations.get((request.method, request.path))
         recorded = self.journal.add(request, operation.operation_id if operation else None)
         started = time.perf_counter()
-        response: Response | None = self._unknown_error  # The answer if the handler raises an error.
+        response: Response | None = self._unknown_error  # If the handler raises an error, the client gets this.
         try:
             response = await (self._answer(request, operation, recorded) if operation else self._handler(request))
             return response
@@ -97,7 +97,7 @@ class Controls:
             raise
         finally:
             recorded.end(response, is_abandoned=request.is_abandoned(), duration_s=time.perf_counter() - started)
-            self._under_way.discard(task)
+            self._in_flight.discard(task)
 
     async def _answer(self, request: Request, operation: Operation, recorded: RecordedRequest) -> Response:
         try:
@@ -106,19 +106,21 @@ class Controls:
         except ControlError as error:
             return message_response(400, f"Invalid header Prefer: {error}")
         recorded.fault = fault
-        response = None
-        if fault is None or fault.when == "after":
+        if fault is None:
             response = await self._handler(request)
-        if fault is not None:
-            response = await self._apply(fault, operation) or response
-        return mark_applied(response or await self._handler(request), preferences, fault)
+        elif fault.when == "before":
+            response = await self._apply(fault, operation) or await self._handler(request)
+        else:
+            answer = await self._handler(request)
+            response = await self._apply(fault, operation) or answer
+        return mark_applied(response, preferences, fault)
 
     async def _apply(self, fault: Fault, operation: Operation) -> Response | None:
         """Wait for a fault's delay; return its error, or None if it has none. Raises NoAnswer for a drop."""
         if fault.delay_ms:
             with suppress(TimeoutError):
                 async with asyncio.timeout(fault.delay_ms / 1000):
-                    await self._hurry.wait()
+                    await self._delays_end.wait()
         if fault.kind == "drop":
             raise NoAnswer
         return None if fault.status is None else json_response(fault.status, operation.examples[fault.status])

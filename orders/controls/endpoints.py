@@ -23,18 +23,18 @@ OWN_HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:]+\])(:[0-9]+)?")
 def add_controls(
     app: App, contract: Contract, orders: Orders, cors: Cors | None = None, host: str | None = "localhost"
 ) -> Controls:
-    """Put test controls between an app and its operations, and add their own paths to the app; return the controls.
+    """Put test controls between an app and its operations, and add their paths to the app; return the controls.
 
-    Pages of other origins may use the controls if `cors` names them. `host` is the name of the server in URLs, besides
-    IP addresses and `localhost`, or None if it may have any name.
+    Web pages of another origin may use the controls only if `cors` allows that origin by name. `host` is the name of
+    the server in URLs, besides IP addresses and `localhost`, or None if it may have any name.
     """
     controls = Controls(app, contract, orders)
     app.handler = controls.handle
     for path, methods in DOCUMENT.data["paths"].items():
-        handlers = {method.upper(): _handler(control, controls, cors, host) for method, control in methods.items()}
-        app.add_routes({path: handlers})
-    contract_page = Definition("Orders service", "/", contract.document)
-    app.add_pages(make_pages(contract_page, Definition("Test controls", f"{RESERVED_PREFIX}controls/", DOCUMENT)))
+        for method, control in methods.items():
+            app.add_route(path, [method.upper()], _handler(control, controls, cors, host))
+    service = Definition("Orders service", "/", contract.document)
+    app.add_pages(make_pages(service, Definition("Test controls", f"{RESERVED_PREFIX}controls/", DOCUMENT)))
     return controls
 
 
@@ -87,15 +87,15 @@ async def _run(name: str, controls: Controls, body: bytes, parameters: Mapping[s
 
 
 def _refusal(headers: Mapping[str, str], cors: Cors | None, own_host: str | None) -> Response | None:
-    """Return the answer to a web page that may not use the controls; None if the request is not from one.
+    """Return the answer to a web page that may not use the controls; None if the request may use them.
 
-    A browser lets every page send a POST to every server. Only a host that is an address or `localhost` is surely this
-    server: another name may belong to the page's server and lead here (DNS rebinding).
+    A browser lets every page send a POST to every server. A page with the same host as the request is from this server
+    if the host is an address or `localhost`. Any other name may belong to a foreign page and lead here (DNS rebinding).
     """
     origin, host = headers.get("Origin"), headers.get("Host", "")
-    if origin is not None and cors is not None and cors.names(origin):
+    if origin is not None and cors is not None and cors.allows_by_name(origin):
         return None
-    is_own = OWN_HOST.fullmatch(host) is not None or host.rpartition(":")[0] == own_host
+    is_own = OWN_HOST.fullmatch(host) is not None or host.partition(":")[0] == own_host
     if not is_own and own_host is not None:
         return message_response(403, f"The controls are not at {host}, but at an IP address or localhost")
     if origin is None:
@@ -123,7 +123,7 @@ def _read_query(query: str, schemas: Mapping[str, Schema]) -> dict[str, Any]:
             case {"type": "integer"} if re.fullmatch("[0-9]{1,9}", text):
                 values[name] = int(text)
             case {"format": "date-time"}:
-                values[name] = re.sub(r" (\d\d:\d\d)$", r"+\1", text)  # A `+` that is not escaped is a space.
+                values[name] = re.sub(r" (\d\d:\d\d)$", r"+\1", text)  # `decode` has made a space of an unescaped `+`.
     if values.get("") == "":
         del values[""]  # An empty query is one empty field.
     return values

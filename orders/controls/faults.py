@@ -1,4 +1,4 @@
-"""Faults: the errors, delays and lost answers that the next requests of an operation get."""
+"""Faults: the errors, delays and dropped connections that the next requests of an operation get."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,14 +15,16 @@ KINDS: Mapping[str, Schema] = {
     kind: SCHEMAS[reference.rpartition("/")[2]]
     for kind, reference in SCHEMAS["Fault"]["discriminator"]["mapping"].items()
 }
+# What a fault needs before its kind is known.
 ANY_KIND = {"type": "object", "required": ["operation", "kind"], "properties": {"kind": {"enum": list(KINDS)}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault for the next `count` requests of an operation: a delay, then an error, no answer or the normal answer.
+    """A fault for the next `count` requests of an operation.
 
-    It happens before or after the operation's transaction. Only an error has a status.
+    It waits, and then sends an error, drops the connection, or lets the normal answer through. It happens before or
+    after the operation's transaction. Only an error has a status.
     """
 
     operation: str
@@ -33,18 +35,18 @@ class Fault:
     count: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields that a fault of this kind has."""
+        """Return the fields for JSON. Only an error has a `status`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def make_fault(fields: Any) -> Fault:
-    """Return a fault with these fields, and the defaults of the others. Raises ControlError."""
+    """Return a fault with these fields, and defaults for the others. Raises ControlError."""
     kind = check_values(fields, ANY_KIND, "a fault")["kind"]
     return Fault(**check_values(fields, KINDS[kind], f"a fault of the kind {kind}"))
 
 
 def take_fault(faults: list[Fault], operation: Operation) -> Fault | None:
-    """Return the first fault of an operation, for one request, or None. Its `count` in the list goes down by one."""
+    """Return the next fault of an operation, or None. In the list, its `count` goes down by one; at 0 it is removed."""
     for position, fault in enumerate(faults):
         if fault.operation == operation.operation_id:
             faults[position : position + 1] = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []

@@ -1,4 +1,4 @@
-"""The journal: the last requests that clients sent, each with its answer."""
+"""The journal: the last requests of clients, and their answers."""
 
 import json
 from collections import deque
@@ -55,7 +55,7 @@ class RecordedRequest:
     duration_ms: float | None = None
 
     def end(self, response: Response | None, *, is_abandoned: bool, duration_s: float) -> None:
-        """Record the answer, or None if a fault dropped it. `is_abandoned`: the client has closed the connection."""
+        """Record the response, or None if a fault dropped the connection, and whether the client had closed it."""
         self.duration_ms = round(duration_s * 1000, 3)
         if response is None:
             self.outcome = Outcome.DROPPED
@@ -69,7 +69,7 @@ class RecordedRequest:
         return 1_000 + sum(map(len, [*texts, *self.headers.values()]))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields, with those of the fault."""
+        """Return the fields for JSON."""
         return {**asdict(self), "fault": self.fault and self.fault.as_json()}
 
 

@@ -1,4 +1,4 @@
-"""The header `Prefer` (RFC 7240), in which a request asks for a fault of its own: `code=500`, `wait=2`, `drop`."""
+"""The header `Prefer` (RFC 7240), with which a request asks for its own fault: `code=500`, `wait=2`, `drop`."""
 
 import re
 import reprlib
@@ -16,7 +16,7 @@ MAX_WAIT_S = SCHEMAS["DelayMs"]["maximum"] // 1000
 
 
 def read_preferences(header: str) -> dict[str, str]:
-    """Return the preferences about faults, with `when` if there is one. Others are ignored (RFC 7240 §2)."""
+    """Return the preferences that ask for a fault, with their `when`. Others are ignored (RFC 7240 §2)."""
     given: dict[str, str] = {}
     for preference in parse_http_list(header):
         (name, value), *parameters = map(_name_and_value, preference.split(";"))
@@ -41,7 +41,7 @@ def preferred_fault(preferences: Mapping[str, str], operation: Operation) -> Fau
         raise ControlError(f"wait must be seconds from 0 to {MAX_WAIT_S}, not {reprlib.repr(wait)}")
     delay_ms = round(float(wait) * 1000)
     code = codes.get(preferences.get("code", ""))
-    status = code if code in operation.error_codes else None
+    status = code if code in operation.error_statuses else None
     kind = "drop" if "drop" in preferences else "error" if status else "delay"
     if kind == "delay" and not delay_ms:
         return None

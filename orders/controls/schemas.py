@@ -1,4 +1,4 @@
-"""Checks values by the schemas of `controls.yaml`, and says in words what a schema allows."""
+"""Checks values against the schemas of `controls.yaml`. Its messages say in words what a schema allows."""
 
 import reprlib
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ FORMATS = FormatChecker(formats=())
 
 
 class ControlError(ValueError):
-    """A test control was asked for something that it does not have. The message says what is allowed."""
+    """A value for a test control is wrong. The message says what is allowed."""
 
 
 def check_parameters(operation_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,16 +34,16 @@ def check_parameters(operation_id: str, values: Mapping[str, Any]) -> dict[str, 
 
 
 def check_values(values: Any, schema: Schema, owner: str, noun: str = "field") -> dict[str, Any]:
-    """Return the values of an object, and the defaults of the properties that it leaves out.
+    """Return the properties of an object, with defaults for those that it leaves out. Raises ControlError.
 
-    Raises ControlError for the first wrong value. Its message calls the object `owner`, and a property `noun`.
+    The message of the error calls the object `owner`, and a property `noun`.
     """
-    root = {**schema, "components": DOCUMENT.data["components"]}  # Each $ref begins with `#/components/`.
+    root = {**schema, "components": DOCUMENT.data["components"]}  # Each $ref points into these.
     error = next(Draft202012Validator(root, format_checker=FORMATS).iter_errors(values), None)
     if error is not None:
         raise ControlError(_message(error, owner, noun))
     defaults = {name: part["default"] for name, part in schema["properties"].items() if "default" in part}
-    # In JSON, 2.0 is an integer too.
+    # In JSON Schema, 2.0 is an integer too.
     whole = {name: int(value) for name, value in values.items() if isinstance(value, float) and value.is_integer()}
     return {**defaults, **values, **whole}
 

@@ -1,7 +1,7 @@
-"""The app: hands each request to the handler of its path and method. The contract has the paths of the operations."""
+"""The app: hands each request to the handler of its path and method."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -21,20 +21,17 @@ from orders.operations import OPERATIONS, Result
 
 logger = logging.getLogger("orders")
 
-Routes = Mapping[str, Mapping[str, Handler]]
-
 
 class App(HTTPServerConnectionDelegate):
-    """The service as an app. Serve it with Tornado's `HTTPServer`.
+    """An app for Tornado's `HTTPServer`: the operations of the contract, `/health` and the documentation.
 
-    It answers the operations of the contract, `/health` and the documentation. `handler` answers every request. It can
-    be replaced by one that does more, as the test controls do.
+    `handler` answers every request. The test controls replace it with a handler that does more.
     """
 
     def __init__(
         self, contract: Contract, orders: Orders, access_log: AccessLog | None = None, cors: Cors | None = None
     ) -> None:
-        """Answer from `orders`. Raises DocumentError if the server does not do what the contract says."""
+        """Answer requests from `orders`. Raises DocumentError if the code and the contract differ."""
         check(contract)
         self.common_responses = {
             name: message_response(answer.status, answer.message()) for name, answer in contract.common_answers.items()
@@ -44,26 +41,24 @@ class App(HTTPServerConnectionDelegate):
         self.access_log = access_log
         self.cors = cors
         self.handler: Handler = self._route
-        self._routes: dict[str, Mapping[str, Handler]] = {}
-        health = _health_handler(orders)
-        self.add_routes({"/health": {"GET": health, "HEAD": health}})
+        self._routes: dict[str, dict[str, Handler]] = {}  # Path -> method -> handler.
+        self.add_route("/health", ("GET", "HEAD"), _health_handler(orders))
         self.add_pages(make_pages(Definition("Orders service", "/", contract.document)))
         for operation in contract.operations:
             handler = _operation_handler(operation, OPERATIONS[operation.operation_id], orders)
-            self.add_routes({operation.path: {**self._routes.get(operation.path, {}), operation.method: handler}})
+            self.add_route(operation.path, [operation.method], handler)
 
-    def add_routes(self, routes: Routes) -> None:
-        """Answer more paths, each with the methods that have a handler."""
-        self._routes.update(routes)
+    def add_route(self, path: str, methods: Iterable[str], handler: Handler) -> None:
+        """Let a handler answer these methods of a path."""
+        self._routes.setdefault(path, {}).update(dict.fromkeys(methods, handler))
 
     def add_pages(self, pages: Mapping[str, Response]) -> None:
-        """Answer GET and HEAD of more paths, each with the same response every time."""
+        """Answer GET and HEAD of more paths, each path with a fixed response."""
         for path, page in pages.items():
-            handler = _page_handler(page)
-            self._routes[path] = {"GET": handler, "HEAD": handler}
+            self.add_route(path, ("GET", "HEAD"), _page_handler(page))
 
     def paths(self) -> set[str]:
-        """Return the paths that the app answers with anything but 404."""
+        """Return the paths that have a handler."""
         return set(self._routes)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
@@ -80,18 +75,15 @@ class App(HTTPServerConnectionDelegate):
         if methods is None:
             return self.common_responses["NotFound"]
         handler = methods.get(request.method)
-        if handler is None:
-            allowed = None
-            if self.cors is not None:
-                allowed = self.cors.preflight(request.method, request.headers, list(methods))
-            # RFC 9110 §15.5.6
-            refusal = replace(self.common_responses["MethodNotAllowed"], headers={"Allow": ", ".join(methods)})
-            return allowed or refusal
-        return await handler(request)
+        if handler is not None:
+            return await handler(request)
+        preflight = self.cors and self.cors.preflight(request.method, request.headers, methods)
+        # RFC 9110 §15.5.6
+        return preflight or replace(self.common_responses["MethodNotAllowed"], headers={"Allow": ", ".join(methods)})
 
 
 def _operation_handler(operation: Operation, function: Callable[..., Awaitable[Result]], orders: Orders) -> Handler:
-    # Most polls find no order. These answers are always the same, so each is made once.
+    # Answers without values are always the same, so each is made once. Most polls get one: they find no order.
     fixed = {
         name: message_response(answer.status, answer.message())
         for name, answer in operation.answers.items()

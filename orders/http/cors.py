@@ -1,7 +1,7 @@
 """Cross-origin requests: which web pages may read the answers (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from orders.http.responses import Response, message_response
 
@@ -28,40 +28,40 @@ def check_origin(text: str) -> str:
 class Cors:
     """The origins whose pages may call the service from a browser."""
 
-    def __init__(self, origins: Sequence[str]) -> None:
+    def __init__(self, origins: Iterable[str]) -> None:
         """Allow `origins`, each `scheme://host[:port]` as browsers write it, or `*` for all. Raises ValueError."""
         self._origins = frozenset(check_origin(origin) for origin in origins)
 
     def allows(self, origin: str) -> bool:
-        """Return whether pages of an origin may read answers."""
-        return self.names(origin) or ANY_ORIGIN in self._origins
+        """Return whether pages of an origin may call the service."""
+        return self.allows_by_name(origin) or ANY_ORIGIN in self._origins
 
-    def names(self, origin: str) -> bool:
-        """Return whether an origin was allowed by its name, not as one of all."""
+    def allows_by_name(self, origin: str) -> bool:
+        """Return whether an origin is allowed by name, not only by `*`."""
         return origin != ANY_ORIGIN and origin in self._origins
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """Return what an answer to a request from an origin says of it; None stands for no page at all."""
+        """Return the CORS headers of an answer. `origin` is the request's `Origin`, or None if it has none."""
         if ANY_ORIGIN in self._origins:
-            allowed = {"Access-Control-Allow-Origin": ANY_ORIGIN}
+            headers = {"Access-Control-Allow-Origin": ANY_ORIGIN}
         else:
-            allowed = {"Vary": "Origin"}
-            if origin is None or not self.names(origin):
-                return allowed
-            allowed["Access-Control-Allow-Origin"] = origin
-        return {**allowed, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
+            headers = {"Vary": "Origin"}
+            if origin is None or not self.allows_by_name(origin):
+                return headers
+            headers["Access-Control-Allow-Origin"] = origin
+        return {**headers, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
 
-    def preflight(self, method: str, headers: Mapping[str, str], methods: Sequence[str]) -> Response | None:
-        """Return the answer to a browser that asks, before a request, whether a page may send it.
+    def preflight(self, method: str, headers: Mapping[str, str], methods: Iterable[str]) -> Response | None:
+        """Return the answer to a preflight, in which a browser asks whether a page may send a request.
 
-        `methods` are those of the path. None means that this is no such question, or not from an allowed page.
+        `methods` are those of the path. Return None if the request is not a preflight, or the page is not allowed.
         """
         origin = headers.get("Origin")
         if method != "OPTIONS" or origin is None or "Access-Control-Request-Method" not in headers:
             return None
         if not self.allows(origin):
             return None
-        allowed = {"Access-Control-Allow-Methods": ", ".join(methods), "Access-Control-Max-Age": str(MAX_AGE_S)}
+        answer = {"Access-Control-Allow-Methods": ", ".join(methods), "Access-Control-Max-Age": str(MAX_AGE_S)}
         if asked := headers.get("Access-Control-Request-Headers"):
-            allowed["Access-Control-Allow-Headers"] = asked
-        return message_response(200, "Allowed", allowed)
+            answer["Access-Control-Allow-Headers"] = asked
+        return message_response(200, "Allowed", answer)

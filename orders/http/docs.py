@@ -1,6 +1,6 @@
-"""The pages beside the contract: the contract itself, and an interactive page over it that needs no internet.
+"""The documentation pages: `openapi.yaml`, `openapi.json`, and the interactive page `/docs`, which needs no internet.
 
-Swagger UI comes from the package `swagger-ui-py`, of which only the files are used.
+Swagger UI's files come from the package `swagger-ui-py`. Nothing else of the package is used.
 """
 
 import json
@@ -48,14 +48,14 @@ SwaggerUIBundle({
 </html>
 """
 
-# A page that lets its reader choose one of several definitions takes another script.
+# Swagger UI needs one more script to let the reader choose between definitions.
 CHOICE_SCRIPT = '<script src="/docs/swagger-ui-standalone-preset.js"></script>\n'
 CHOICE_OPTIONS = 'presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset], layout: "StandaloneLayout"'
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """An OpenAPI document to be served: its name on the page, and what its paths begin with."""
+    """An OpenAPI document to serve as `openapi.yaml` and `openapi.json` under a prefix, and its name on the page."""
 
     name: str
     prefix: str
@@ -63,14 +63,14 @@ class Definition:
 
 
 def make_pages(*definitions: Definition) -> dict[str, Response]:
-    """Return the pages of one or several definitions by their paths.
+    """Return the pages for these definitions: path -> response.
 
-    Raises FileNotFoundError if Swagger UI is not installed whole.
+    Raises FileNotFoundError if a file of Swagger UI is missing.
     """
-    urls = json.dumps([{"name": one.name, "url": f"{one.prefix}openapi.json"} for one in definitions])
-    several = len(definitions) > 1
-    page = PAGE.replace("SCRIPTS", CHOICE_SCRIPT if several else "")
-    page = page.replace("DEFINITIONS", f"urls: {urls}, {CHOICE_OPTIONS}" if several else 'url: "/openapi.json"')
+    page = PAGE.replace("SCRIPTS", "").replace("DEFINITIONS", 'url: "/openapi.json"')
+    if len(definitions) > 1:
+        urls = json.dumps([{"name": item.name, "url": f"{item.prefix}openapi.json"} for item in definitions])
+        page = PAGE.replace("SCRIPTS", CHOICE_SCRIPT).replace("DEFINITIONS", f"urls: {urls}, {CHOICE_OPTIONS}")
     pages = {
         "/": message_response(302, "See /docs", {"Location": "/docs"}),
         "/docs": Response(200, page.encode(), "text/html; charset=utf-8"),
@@ -84,7 +84,7 @@ def make_pages(*definitions: Definition) -> dict[str, Response]:
 
 
 def _swagger_ui() -> Path:
-    # Found, not imported: importing the package would load a template engine that nothing here needs.
+    # Importing the package would load a template engine that nothing here needs.
     spec = find_spec("swagger_ui")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the package swagger-ui-py is not installed")

@@ -16,11 +16,12 @@ class ParameterError(ValueError):
 def read_arguments(operation: Operation, query: str) -> dict[str, str]:
     """Return the parameters of an operation from a raw query string, whose characters stand for bytes (Latin-1).
 
-    Raises ParameterError if a parameter is missing, which comes first (D8), or invalid (D9).
+    Raises ParameterError if a parameter is missing (D8), or if none is missing and one is invalid (D9).
     """
     given = split_query(query)
     raw_values = [given.get(parameter.name, []) for parameter in operation.parameters]
-    if not all(map(any, raw_values)):
+    # Missing means absent, or empty each time (D8).
+    if not all(any(values) for values in raw_values):
         missing = operation.parameters_missing
         raise ParameterError(missing.status, missing.message())
     arguments = {}
@@ -34,7 +35,7 @@ def read_arguments(operation: Operation, query: str) -> dict[str, str]:
 
 
 def _argument(parameter: Parameter, values: list[str]) -> str:
-    """Return the decoded value of a parameter that is not missing. Raises ValueError that says what is wrong (D9)."""
+    """Return the decoded value of a parameter that is not missing. Raises ValueError, with what is wrong (D9)."""
     if len(values) > 1:
         raise ValueError("given more than once")
     try:
@@ -51,21 +52,21 @@ def _argument(parameter: Parameter, values: list[str]) -> str:
 
 
 def split_query(query: str) -> dict[str, list[str]]:
-    """Split a raw query string into its fields: decoded names, each with its raw values in order."""
+    """Return the fields of a raw query string: decoded name -> raw values, in their order."""
     fields: dict[str, list[str]] = {}
     for field in query.split("&"):
         name, _, value = field.partition("=")
         try:
             fields.setdefault(decode(name), []).append(value)
         except UnicodeDecodeError:
-            continue  # No parameter has such a name, and unknown ones are ignored (D10).
+            continue  # No parameter has such a name. Unknown parameters are ignored (D10).
     return fields
 
 
 def decode(raw: str) -> str:
-    """Decode a name or value of a query string: `+` is a space, `%` escapes are bytes, bytes are UTF-8 (D7).
+    """Decode a name or value of a query string: `+` is a space, `%` escapes are bytes, and bytes are UTF-8 (D7).
 
-    Raises UnicodeDecodeError if they are not.
+    Raises UnicodeDecodeError if the bytes are not UTF-8.
     """
     if raw.isascii() and "%" not in raw and "+" not in raw:
         return raw

@@ -12,7 +12,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response, ready to be sent. `Content-Length`, `Date` and `Cache-Control` are added when it is."""
+    """A response. When it is sent, it also gets `Content-Length`, `Date` and `Cache-Control`."""
 
     status: int
     body: bytes
@@ -27,7 +27,7 @@ def json_response(status: int, content: object, headers: Mapping[str, str] | Non
 
 
 def message_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the JSON that every answer of the service is, an object with a `message` (D11)."""
+    """Return a response whose JSON is an object with a `message`, as every answer of the API is (D11)."""
     return json_response(status, {"message": message}, headers)
 
 

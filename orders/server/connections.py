@@ -75,7 +75,7 @@ class Server:
             self._loop.add_reader(listener, self._accept_waiting, listener)
 
     async def stop(self, quiet_s: float) -> None:
-        """Stop accepting connections, answer the requests on their way, and close every connection.
+        """Stop accepting connections, answer the requests in flight, and close every connection.
 
         Each connected client is told with its next answer that the connection closes. A request that was sent before
         the stop is answered if it arrives within `quiet_s` seconds. The stop takes at most STOP_TIMEOUT_S, however

@@ -1,4 +1,4 @@
-"""What `orders serve` says to a person: where to look and what to call."""
+"""What `orders serve` prints to a terminal when it has started."""
 
 import os
 
@@ -8,7 +8,7 @@ BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
 def welcome(url: str, contract: Contract, *, controls: bool, colour: bool) -> str:
-    """Return a few lines for a terminal: the addresses of the documentation and of the operations."""
+    """Return lines for a terminal: the URLs of the documentation, the operations, and the controls if they are on."""
     bold, dim, plain = (BOLD, DIM, PLAIN) if colour else ("", "", "")
     lines = [f"  {'docs':8}{bold}{url}/docs{plain}"]
     for operation in contract.operations:
@@ -21,5 +21,5 @@ def welcome(url: str, contract: Contract, *, controls: bool, colour: bool) -> st
 
 
 def has_colour(file: int) -> bool:
-    """Return whether a terminal shows colours, and its user wants them (https://no-color.org)."""
+    """Return whether a file descriptor is a terminal that shows colours, and its user wants them (https://no-color.org)."""
     return os.isatty(file) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

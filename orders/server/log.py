@@ -70,7 +70,7 @@ class LogWriter(QueueListener):
         time.sleep(PAUSE_S)
 
     def _write(self, lines: str, *, wait: bool) -> None:
-        """Write lines, but first how many are missing. Count those that there is no room for."""
+        """Write lines, after a note of how many are missing. Count the lines that there is no room for."""
         if missing := self._dropped + self._failed - self._reported:
             note = as_lines(f"WARNING orders: {missing} log lines are missing")
             if self._unwritten(f"\n{note}" if self._is_cut else note, wait) == 0:

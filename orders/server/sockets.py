@@ -20,6 +20,6 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the URL under which a listening socket is reached."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -55,7 +55,8 @@ class DatabaseURL:
 def prepare(url: DatabaseURL) -> None:
     """Create the tables if there are none. Check that existing tables are ours and can be written to.
 
-    Several processes may do this at the same time. Raises CannotOpenDatabase. It never changes what is not ours.
+    Several processes may do this at the same time. Tables and files that are not ours never change. Raises
+    CannotOpenDatabase.
     """
     _module(url.kind).prepare(url.address)
 
@@ -63,7 +64,7 @@ def prepare(url: DatabaseURL) -> None:
 def open_sessions(url: DatabaseURL, connections: int) -> tuple[Sequence[Session], Session]:
     """Return the sessions that read, and the one that writes. Call `prepare` first. Raises CannotOpenDatabase.
 
-    `connections` is the number of sessions with PostgreSQL. SQLite has two.
+    `connections` is the number of sessions with PostgreSQL. With SQLite there are always two.
     """
     sessions: tuple[Sequence[Session], Session] = _module(url.kind).open_sessions(url.address, connections)
     return sessions
@@ -72,7 +73,7 @@ def open_sessions(url: DatabaseURL, connections: int) -> tuple[Sequence[Session]
 def _module(kind: str) -> ModuleType:
     """Return the module for a kind of database. It has the functions `parse`, `prepare` and `open_sessions`.
 
-    Raises DatabaseURLError if there is none, or if a package is missing that only PostgreSQL needs.
+    Raises DatabaseURLError if there is none, or if PostgreSQL's package is missing.
     """
     if kind == "sqlite":
         return sqlite

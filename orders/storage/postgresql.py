@@ -50,9 +50,9 @@ SCHEMA_LOCK = 0x4F524453
 # Another transaction won.
 COLLISIONS = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 
-# A commit must wait for the disk (D13). It may wait for more, for example for a standby. The server gives up what no
-# caller waits for any more: a statement (a commit does not count as one), a wait for a lock, and the transaction of a
-# process that is gone. Every query has an index. Plans that are made while the table is small must use it too.
+# A commit must wait for the disk (D13). It may wait for more, for example for a standby. The timeouts make PostgreSQL
+# give up what no caller waits for any more: a statement (but not a commit), a wait for a lock, and the transaction of a
+# process that is gone. Every query has an index, and must use it even if it was planned while the table was small.
 SET_UP_SESSION = f"""
     SELECT set_config('DateStyle', 'ISO', false),
            set_config('enable_seqscan', 'off', false),
@@ -112,7 +112,7 @@ def parse(url: str) -> str:
 def prepare(url: str) -> None:
     """Create the tables if there are none. Check that existing tables are ours and can be written to.
 
-    Raises CannotOpenDatabase. It never changes tables that are not ours.
+    Tables that are not ours never change. Raises CannotOpenDatabase.
     """
     database = PostgresqlDatabase(url, prefer_psycopg3=True)
     try:
@@ -210,8 +210,8 @@ class Session:
     def give_up(self) -> None:
         """Cut the connection if a trip takes longer than STUCK_S.
 
-        The server may have frozen, and another server taken over. A commit is never cut, however long it takes: the
-        server would go on with it, and each new connection would use one more of the server's connections.
+        The PostgreSQL server may have frozen, and another one taken over. A commit is never cut, however long it takes:
+        PostgreSQL would go on with it, and each new connection would use one more of the connections that it allows.
         """
         connection = self._connection
         if connection and not self._is_committing and time.monotonic() > self._trip_began + STUCK_S:

@@ -17,7 +17,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def parameter(name: str, encode: Callable[[Any], Any] = lambda value: value) -> Value:
-    """Return a part of a query whose value each call of the query gives. `encode` converts the value for the driver."""
+    """Return a placeholder for a value that each call of the query gives. `encode` converts it for the driver."""
     return Value(lambda parameters: encode(parameters[name]), converter=False)
 
 
@@ -27,11 +27,11 @@ class Dialect:
 
     database: Database
     begin: str
-    # The condition that a column's value is in the list that is the parameter with this name.
+    # The condition that a column has one of the values in a list. The list is the parameter with the given name.
     in_list: Callable[[Field, str], Node]
     # The later of two times.
     later_of: Callable[[Node, Node], Node]
-    # The new orders, selected from the parameter `rows`.
+    # A query that returns the parameter `rows`, a list of new orders, as rows.
     new_orders: Select
 
 

@@ -43,7 +43,7 @@ class DatabaseLost(Exception):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A request to the database, and the reply that its caller waits for."""
+    """A call to the database, and the reply that its caller waits for."""
 
     kind: Literal["poll", "assign", "acquire", "cancel", "statement"]
     order_id: str = ""
@@ -210,7 +210,7 @@ class CallQueue:
 
 
 def next_set(waiting: deque[Call]) -> list[Call]:
-    """Take from `waiting`, and return, the calls that share no key with an earlier one: at most MAX_SET."""
+    """Take the next set from `waiting`: the first calls that share no key, at most MAX_SET."""
     taken: list[Call] = []
     left: list[Call] = []
     keys: set[tuple[str, str]] = set()

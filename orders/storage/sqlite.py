@@ -51,7 +51,7 @@ def parse(url: str) -> str:
 
 
 def open_sessions(path: str, connections: int) -> tuple[list["Session"], "Session"]:
-    """Return the session that reads, in a list, and the one that writes, whatever the number of `connections`.
+    """Return a list with the session that reads, and the session that writes. `connections` is not used.
 
     Call `prepare` on a file first. Raises CannotOpenDatabase.
     """
@@ -61,8 +61,8 @@ def open_sessions(path: str, connections: int) -> tuple[list["Session"], "Sessio
         if path == MEMORY:
             _create_schema(database)
             return [reader], Session(database)
-        # The wait for other programs is short. During it, no other process can write, and calls that expire would
-        # still run afterwards.
+        # The writer waits only briefly for other programs. It holds our lock meanwhile, and calls that expire during
+        # the wait would still run.
         return [reader], Session(connect(path, wait_s=BUSY_TIMEOUT_S), Lock(path))
     except (PeeweeException, OSError) as error:
         raise CannotOpenDatabase(f"cannot open database {path}: {error}") from error
@@ -162,7 +162,7 @@ class Lock:
 def prepare(path: str) -> None:
     """Create the file if there is none. Check that it is ours and can be written to.
 
-    Raises CannotOpenDatabase. It never changes a file that is not ours.
+    A file that is not ours never changes. Raises CannotOpenDatabase.
     """
     if path == MEMORY:
         return

@@ -90,7 +90,7 @@ def test_a_reset_ends_delays(
     for when in ("before", "after"):
         controls.fault("assign_order", "delay", delay_ms=600_000, when=when)
         delayed = in_thread(controls.call, "assign_order")
-        wait_until(lambda: [r["outcome"] for r in controls.requests()] == ["pending"], "the request is under way")
+        wait_until(lambda: [r["outcome"] for r in controls.requests()] == ["pending"], "the request is in flight")
         (pending,) = controls.requests()
         assert (pending["status"], pending["answer"], pending["duration_ms"]) == (None, None, None)
         controls.reset()
@@ -106,7 +106,7 @@ def test_a_request_during_a_reset_finds_an_empty_service(
         client.assign("earlier", "executor")
         with holding_writes(database):
             first = in_thread(client.assign, "first", "executor")
-            wait_until(lambda: len(client.requests()) == 2, "the first one is under way")
+            wait_until(lambda: len(client.requests()) == 2, "the first one is in flight")
             reset = in_thread(client.reset)
             wait_until(lambda: server.log().count("PUT") == 1, "only the earliest one is answered")
             time.sleep(0.1)
@@ -207,7 +207,7 @@ def test_a_stop_ends_delays(database: Path, in_thread: Callable[..., "Future[htt
     with ServerProcess("--controls", database=database) as server, ControlledClient(server.url) as client:
         client.fault("assign_order", "delay", delay_ms=600_000)
         delayed = in_thread(client.call, "assign_order")
-        wait_until(lambda: len(client.requests()) == 1, "the request is under way")
+        wait_until(lambda: len(client.requests()) == 1, "the request is in flight")
         assert server.stop() == 0, server.log()
         assert message(delayed.result(10)) == CREATED
     assert execute(database, "SELECT order_id FROM assigned_order") == [("order",)]

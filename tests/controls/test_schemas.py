@@ -48,7 +48,7 @@ def test_the_definition_agrees_with_the_contract(contract: Contract) -> None:
     """Operations, statuses of errors, states of an order and columns are those of the contract."""
     assert SCHEMAS["OperationId"]["enum"] == [operation.operation_id for operation in contract.operations]
     for operation in contract.operations:
-        assert SCHEMAS["ErrorFault"]["properties"]["status"]["enum"] == operation.error_codes, operation.operation_id
+        assert SCHEMAS["ErrorFault"]["properties"]["status"]["enum"] == operation.error_statuses, operation.operation_id
     contract_schemas = contract.document.data["components"]["schemas"]
     assert SCHEMAS["ExecutionStatus"]["enum"] == list(ExecutionStatus)
     assert list(SCHEMAS["Order"]["properties"]) == list(contract_schemas["OrderProfile"]["properties"]) == list(COLUMNS)
