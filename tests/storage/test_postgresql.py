@@ -29,7 +29,7 @@ from orders.storage.postgresql import Attempts, Session, parse
 from orders.storage.sets import DatabaseLost
 from tests.storage.scenarios import Scenario, opened, prepare, run
 
-BOUND_S = 15
+BOUND_S = 30
 START_S = 60
 
 
@@ -325,7 +325,8 @@ def test_a_deadlock_is_survived(prepared: str, other: psycopg.Connection[Any]) -
     """The call that PostgreSQL ends to resolve a deadlock runs again, and succeeds (D12)."""
     run(prepared, lambda orders: orders.assign("held", "executor", "zone"))
     insert(other, "order", "winner")
-    url = f"{prepared}?options=-c%20deadlock_timeout%3D100ms%20-c%20lock_timeout%3D5s"
+    # The call looks for a deadlock when it has waited for 2 s. By then, the other session has to wait, too.
+    url = f"{prepared}?options=-c%20deadlock_timeout%3D2s%20-c%20lock_timeout%3D60s%20-c%20statement_timeout%3D60s"
     call = BlockedCall(url, lambda orders: orders.assign("order", "executor", "zone"))
     # The call has locked the row of "held" and waits for "order". This statement waits for the row of "held".
     other.execute("UPDATE assigned_order SET zone_id = 'other' WHERE order_id = 'held'")
@@ -433,7 +434,7 @@ def test_the_service_is_back_when_its_database_is(own_postgresql: PostgreSQL) ->
         assert service.stop() == 0, service.log()
 
 
-def test_a_host_is_found_behind_hosts_that_are_gone(prepared: str) -> None:
+def test_a_host_is_found_behind_hosts_that_are_gone(prepared: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the search for the right host takes longer than a call may, the next call uses its connection."""
     with ExitStack() as stack:
         # These accept connections and send nothing.
@@ -443,7 +444,8 @@ def test_a_host_is_found_behind_hosts_that_are_gone(prepared: str) -> None:
         url = f"postgresql://orders@{hosts}/{address.partition('/')[2]}?connect_timeout=2"
 
         async def scenario(orders: Orders) -> None:
-            with pytest.raises(TimeoutError):
+            with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
+                impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.5)
                 await orders.assign("order", "executor", "zone")
             assert await orders.assign("order", "executor", "zone") is True
 
