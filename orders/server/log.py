@@ -101,11 +101,12 @@ class LogHandler(QueueHandler):
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__(writer.queue)
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         self._writer = writer
 
     def prepare(self, record: logging.LogRecord) -> str:
-        """Return a record as text, with its level, its logger and the traceback if it has one."""
-        return f"{record.levelname} {record.name}: {self.format(record)}"
+        """Return the text of a record."""
+        return self.format(record)
 
     def enqueue(self, record: Any) -> None:
         """Hand over the text of a record."""
