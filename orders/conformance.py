@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 from orders.contract import Answer, Contract, Operation
-from orders.document import DocumentError, facts, require, well_formed
+from orders.openapi import DocumentError, facts, require, well_formed
 from orders.operations import OPERATIONS, Result
 from orders.storage.models import COLUMNS, AssignedOrder, ExecutionStatus
 

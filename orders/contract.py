@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from orders.document import Document, DocumentError, facts, load_document, require, resolve, well_formed
+from orders.openapi import Document, DocumentError, facts, load_document, require, resolve, well_formed
 
 # The server's own paths begin with this, for example those of the test controls.
 RESERVED_PREFIX = "/_"

@@ -13,11 +13,11 @@ from tornado.httputil import HTTPHeaders
 
 from orders.conformance import check
 from orders.contract import METHODS, contract_path, read_contract
-from orders.document import ANNOTATIONS, Document, DocumentError, load_document
 from orders.http.app import App
 from orders.http.exchange import Request
 from orders.http.responses import Response
 from orders.lifecycle import Orders
+from orders.openapi import ANNOTATIONS, Document, DocumentError, load_document
 from orders.storage.database import DatabaseURL
 
 DOCUMENT = load_document(contract_path()).data

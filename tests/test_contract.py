@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from orders.contract import Contract, contract_path, load_contract
-from orders.document import DocumentError
+from orders.openapi import DocumentError
 
 
 def document() -> dict[str, Any]:

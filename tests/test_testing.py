@@ -22,7 +22,7 @@ from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client,
 from harness.server import wait_until
 from orders import testing
 from orders.contract import Contract
-from orders.document import DocumentError
+from orders.openapi import DocumentError
 from orders.storage import models
 from orders.testing import CannotListen, ControlError, ReferenceServer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
-from orders.document import load_document
+from orders.openapi import load_document
 
 Schema = Mapping[str, Any]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from orders.document import Document
 from orders.http.responses import Response, message_response
+from orders.openapi import Document
 
 ASSETS = {
     "swagger-ui.css": "text/css",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -43,7 +44,7 @@ def as_bytes(response: Response) -> bytes:
 def headers_of(response: Response) -> dict[str, str]:
     """Return all headers of a response that is sent now."""
     return {
-        "Date": http_date(),
+        "Date": http_date(int(time.time())),
         "Content-Type": response.content_type,
         "Content-Length": str(len(response.body)),
         "Cache-Control": "no-store",
@@ -51,15 +52,7 @@ def headers_of(response: Response) -> dict[str, str]:
     }
 
 
-_second = 0
-_date = ""
-
-
-def http_date() -> str:
-    """Return the current time in the format of `Date` (RFC 9110 §5.6.7). It is formatted once per second."""
-    global _second, _date
-    now = int(time.time())
-    if now != _second:
-        _date = formatdate(now, usegmt=True)
-        _second = now
-    return _date
+@lru_cache(maxsize=1)
+def http_date(second: int) -> str:
+    """Return a Unix time in the format of `Date` (RFC 9110 §5.6.7). It is formatted once per second."""
+    return formatdate(second, usegmt=True)

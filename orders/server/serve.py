@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from orders.conformance import check
 from orders.contract import Contract, contract_path, load_contract
-from orders.document import DocumentError
 from orders.http.app import App
 from orders.http.cors import Cors
 from orders.http.exchange import AccessLog
 from orders.lifecycle import Orders
+from orders.openapi import DocumentError
 from orders.server.connections import Server
 from orders.server.console import has_colour, welcome
 from orders.server.log import STDERR, start_logging
