@@ -26,12 +26,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def service(server: ServerProcess) -> ServerProcess:
-    """The shared server, by the name that some tests still use."""
-    return server
-
-
-@pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL server, shared by all tests that do not disturb it."""
     with PostgreSQL() as postgresql:

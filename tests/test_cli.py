@@ -291,13 +291,13 @@ def test_an_error_that_nobody_can_read_exits_with_2() -> None:
 
 def test_the_readiness_line_is_alone_on_standard_output(database: Path) -> None:
     """Standard output has the bound address and nothing else; the log goes to standard error."""
-    with ServerProcess(database=database) as service:
-        assert service.first_line == f"orders listening on http://127.0.0.1:{service.address[1]}\n"
-        assert service.stop() == 0
-        assert service.process.stdout and service.process.stdout.read() == ""
+    with ServerProcess(database=database) as server:
+        assert server.first_line == f"orders listening on http://127.0.0.1:{server.address[1]}\n"
+        assert server.stop() == 0
+        assert server.process.stdout and server.process.stdout.read() == ""
 
 
 def test_an_ipv6_address_is_written_as_a_url(database: Path) -> None:
     """The readiness line is a URL that can be opened, brackets and all."""
-    with ServerProcess("--host", "::1", database=database) as service:
-        assert service.url == f"http://[::1]:{service.address[1]}"
+    with ServerProcess("--host", "::1", database=database) as server:
+        assert server.url == f"http://[::1]:{server.address[1]}"

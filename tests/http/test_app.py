@@ -152,10 +152,10 @@ def test_unknown_parameters_are_ignored(client: Client, new_id: str) -> None:
     "path", ["/nothing", "/orders/assign/", "//order/cancel", "/order", "/order/acquire%2F", "/docs/swagger-ui.js"]
 )
 @pytest.mark.parametrize("method", ["GET", "PUT", "BREW"])
-def test_any_other_path_is_not_found(service: ServerProcess, method: str, path: str) -> None:
+def test_any_other_path_is_not_found(server: ServerProcess, method: str, path: str) -> None:
     """Unknown paths are 404 for every method (D11)."""
-    with Client(service.url) as client:
-        expect(client.http.request(method, service.url + path), 404, "Not found")
+    with Client(server.url) as client:
+        expect(client.http.request(method, server.url + path), 404, "Not found")
 
 
 @pytest.mark.parametrize(("allowed", "path"), [*OPERATIONS, ("GET, HEAD", "/health"), ("GET, HEAD", "/docs")])
@@ -203,7 +203,7 @@ def test_health_says_ok(client: Client) -> None:
 
 def test_an_internal_error_is_not_revealed(database: Path) -> None:
     """Every operation answers 500 `Unknown error`, the log has the whole error with an id, `/health` says 503 (D11)."""
-    with ServerProcess(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as server, Client(server.url) as client:
         client.assign("order", "executor")
         execute(database, "ALTER TABLE assigned_order RENAME TO hidden")
         for response in [client.assign("other", "executor"), client.acquire("executor"), client.cancel("order")]:
@@ -213,8 +213,8 @@ def test_an_internal_error_is_not_revealed(database: Path) -> None:
         execute(database, "ALTER TABLE hidden RENAME TO assigned_order")
         expect(client.acquire("executor"), 200, ACQUIRED)
         assert client.http.get("/health").status_code == 200
-        service.stop()
-        log = service.log()
+        server.stop()
+        log = server.log()
     ids = re.findall(r"ERROR orders: internal error ([0-9a-f]{32}): ", log)
     assert len(set(ids)) == 1 and "no such table: assigned_order" in log, log
     assert re.findall(r" 500 .*error=(.*)$", log, re.MULTILINE) == [ids[0]] * 3, log
@@ -222,7 +222,7 @@ def test_an_internal_error_is_not_revealed(database: Path) -> None:
 
 def test_an_error_while_writing_is_not_revealed(database: Path) -> None:
     """A write that fails is a 500, leaves nothing behind, and the next one succeeds (D3)."""
-    with ServerProcess(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as server, Client(server.url) as client:
         client.assign("first", "executor")
         execute(
             database, "CREATE TRIGGER fault BEFORE INSERT ON assigned_order BEGIN SELECT RAISE(ABORT, 'planted'); END"

@@ -32,11 +32,11 @@ def log_file(tmp_path: Path) -> Path:
 
 def test_a_request_is_a_line(database: Path) -> None:
     """The access log has method, target, status, milliseconds and client."""
-    with ServerProcess(database=database) as service, Client(service.url) as client:
+    with ServerProcess(database=database) as server, Client(server.url) as client:
         client.assign("order", "executor")
         client.http.get("/nothing")
-        service.stop()
-        log = service.log()
+        server.stop()
+        log = server.log()
     pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ %s \d+\.\d\dms 127\.0\.0\.1\n"
     assign = re.escape("PUT /orders/assign?order_id=order&executor_id=executor&zone_id=zone 200")
     assert re.fullmatch(pattern % assign + pattern % re.escape("GET /nothing 404"), log), log
@@ -45,33 +45,33 @@ def test_a_request_is_a_line(database: Path) -> None:
 def test_the_access_log_can_be_turned_off(database: Path) -> None:
     """`--no-access-log`, and a level above info, leave requests out of the log."""
     for options in (["--no-access-log"], ["--log-level", "warning"]):
-        with ServerProcess(*options, database=database) as service, Client(service.url) as client:
+        with ServerProcess(*options, database=database) as server, Client(server.url) as client:
             client.acquire("executor")
-            service.stop()
-            assert service.log() == ""
+            server.stop()
+            assert server.log() == ""
 
 
-def test_input_cannot_forge_a_line(service: ServerProcess) -> None:
+def test_input_cannot_forge_a_line(server: ServerProcess) -> None:
     """A request with anything in its target is one line of printable ASCII, and not an endless one."""
-    with service.connect() as connection:
+    with server.connect() as connection:
         target = b"/forged\x85\x9b31m\xe2\x80\xa8" + b"%0A%1B" + b"x" * 5000
         connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         while connection.recv(1000):
             pass
-    with Client(service.url) as client:
+    with Client(server.url) as client:
         client.http.get("/after-the-forged-one")
-    wait_until(lambda: "/after-the-forged-one" in service.log(), "the request is in the log")
-    (line,) = [line for line in service.log().splitlines() if "/forged" in line]
+    wait_until(lambda: "/after-the-forged-one" in server.log(), "the request is in the log")
+    (line,) = [line for line in server.log().splitlines() if "/forged" in line]
     assert line.isascii() and line.isprintable() and len(line) < 1200, line
     assert r"/forged\x85\x9b31m\xe2\x80\xa8%0A%1Bxxx" in line
 
 
-def test_a_long_target_is_cut(service: ServerProcess) -> None:
+def test_a_long_target_is_cut(server: ServerProcess) -> None:
     """A target of any length is cut, so that the line still says how the request was answered."""
-    with Client(service.url) as client:
+    with Client(server.url) as client:
         client.http.get("/long" + "x" * 60000)
     pattern = r" GET /longx{900,1000}\.\.\. 404 \d+\.\d\dms 127\.0\.0\.1$"
-    wait_until(lambda: re.search(pattern, service.log(), re.M) is not None, "the request is in the log, cut")
+    wait_until(lambda: re.search(pattern, server.log(), re.M) is not None, "the request is in the log, cut")
 
 
 def test_messages_and_tracebacks_cannot_forge_a_line(log_file: Path) -> None:
@@ -130,16 +130,16 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path, workers: s
 def test_a_log_that_is_closed_is_nowhere_else(database: Path) -> None:
     """Without standard error, the log is lost: it never lands in a connection or a file that got its number."""
     with (
-        ServerProcess(database=database, wrapper=["sh", "-c", 'exec "$0" "$@" 2>&-']) as service,
-        Client(service.url) as client,
+        ServerProcess(database=database, wrapper=["sh", "-c", 'exec "$0" "$@" 2>&-']) as server,
+        Client(server.url) as client,
     ):
         for _ in range(3):
             assert client.acquire("executor").json() == {"message": "There are no orders assigned to you"}
-        with service.connect() as connection:
+        with server.connect() as connection:
             connection.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 connection.recv(1000)
-        assert service.stop() == 0
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("blocking", [True, False])
@@ -247,17 +247,17 @@ def test_a_server_whose_log_is_full_logs_again_when_there_is_room(log_file: Path
     """The file may end within a line: the next line begins on a line of its own, and every request is accounted for."""
     command = ["sh", "-c", f'exec "$0" "$@" 2>{shlex.quote(str(log_file))}']
     with (
-        ServerProcess("--database", "sqlite:///:memory:", wrapper=command) as service,
-        Client(service.url) as client,
+        ServerProcess("--database", "sqlite:///:memory:", wrapper=command) as server,
+        Client(server.url) as client,
     ):
-        limits = resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (1000, limits[1]))
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1000, limits[1]))
         for _ in range(50):
             assert client.http.get("/nothing").status_code == 404
         wait_until(lambda: log_file.stat().st_size == 1000, "the log is full")
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, limits)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
         assert client.http.get("/nothing").status_code == 404
-        assert service.stop() == 0
+        assert server.stop() == 0
     log = log_file.read_text()
     lines = log.splitlines(keepends=True)
     missing = sum(int(note[1]) for line in lines if (note := MISSING.fullmatch(line)))
