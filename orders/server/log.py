@@ -22,7 +22,8 @@ MAX_LINE_LENGTH = 4_092  # With "..." and its newline, a line fills PIPE_BUF of 
 PAUSE_S = 0.02
 STOP_TIMEOUT_S = 1.0
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
+_LONG_LINE = re.compile(rf"^(.{{{MAX_LINE_LENGTH}}}).+", re.MULTILINE)
 
 
 class LogWriter(QueueListener):
@@ -35,7 +36,7 @@ class LogWriter(QueueListener):
         super().__init__(SimpleQueue())
         self._file = file
         self._is_cut = False
-        # The missing lines are dropped + failed - reported. No two threads change the same of these.
+        # The number of missing lines is dropped + failed - reported. Only one thread changes each of the three.
         self._dropped = self._failed = self._reported = 0
 
     def stop(self) -> None:
@@ -122,16 +123,17 @@ def start_logging(level: str) -> LogWriter:
 
 def as_lines(text: str) -> str:
     """Return a text as lines of the log that input cannot forge: the first has the time, the others are indented."""
-    first, *rest = text.split("\n")
-    lines = [f"{timestamp(int(time.time()))} {first}", *(f"    {line}" for line in rest)]
-    return "".join(f"{printable(line)}\n" for line in lines)
+    lines = printable(f"{timestamp(int(time.time()))} {text}").replace("\n", "\n    ")
+    if len(lines) > MAX_LINE_LENGTH:
+        lines = _LONG_LINE.sub(r"\1...", lines)
+    return f"{lines}\n"
 
 
-def printable(line: str) -> str:
-    """Return a line in printable ASCII, everything else escaped. Cut it if a pipe might not take it in one piece."""
-    if not (line.isascii() and line.isprintable()):
-        line = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), line)
-    return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}..."
+def printable(text: str) -> str:
+    """Return a text with everything escaped that is neither printable ASCII nor the end of a line."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 @lru_cache(maxsize=1)
