@@ -157,9 +157,10 @@ def _new_order(call: Call, now: str) -> Row:
 def new_id() -> str:
     """Return a new UUID of version 7 (RFC 9562 §5.7).
 
-    It begins with the time in milliseconds, so new orders are close together in the index, however large it is.
+    It begins with the time in milliseconds, so new orders are close together in the index, however large it is. There
+    are 48 bits for it. A clock that is set to a time before 1970 counts as 1970.
     """
-    milliseconds, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    milliseconds, random = max(0, time.time_ns() // 1_000_000) % (1 << 48), int.from_bytes(os.urandom(10))
     version, variant = 7 << 76, 0b10 << 62
     return str(UUID(int=milliseconds << 80 | version | random & ~(0xF << 76 | 0b11 << 62) | variant))
 
