@@ -10,6 +10,7 @@ GOLANG = "golang-go golang-github-jackc-pgx-v4-dev"
 PACKAGES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "curl": ("curl",),
+    "mount": ("mount",),
     GOLANG: ("go",),
     "nginx": ("nginx",),
     "systemd": ("systemd-analyze",),

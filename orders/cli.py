@@ -20,7 +20,7 @@ import click
 
 from orders import __version__
 from orders.http.cors import check_origin
-from orders.server.log import LEVELS
+from orders.server.log import LEVELS, STDERR
 from orders.server.serve import CannotStart, run
 from orders.settings import Settings
 from orders.storage.database import DatabaseURL
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.main(argv, prog_name="orders", standalone_mode=False)
     except click.ClickException as error:
         with suppress(OSError):
-            print(f"orders: {describe(error)}", file=sys.stderr)
+            # Not `print`: Python would write the rest of its buffer when it exits, and fail again.
+            os.write(STDERR, f"orders: {describe(error)}\n".encode())
         return error.exit_code
     return 0
 

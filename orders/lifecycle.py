@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from orders.storage.database import DatabaseURL, open_sessions
+from orders.storage.database import DatabaseURL, check_room, open_sessions
 from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
 from orders.storage.queries import Rows
-from orders.storage.sets import ANSWER_TIMEOUT_S, Call, CallQueue, Session
+from orders.storage.sets import Call, CallQueue, Session
 
 Profile = dict[str, str]
 Row = dict[str, str | None]
@@ -30,6 +30,7 @@ class Orders:
         `connections` is the number of connections to PostgreSQL. SQLite does not use it. Raises CannotOpenDatabase.
         """
         readers, writer = open_sessions(url, connections)
+        self._url = url
         self._queries = writer.queries
         self._reads = CallQueue(read, *readers)
         self._writes = CallQueue(write, writer)
@@ -47,24 +48,30 @@ class Orders:
         The first acquire of an order makes it acquired. Every later acquire returns the same profile and writes
         nothing (D4).
         """
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while time.monotonic() < deadline:
-            order: Profile | None = await self._reads.result(Call("poll", executor_id=executor_id))
+        deadline = self._reads.deadline()
+        while True:
+            order: Profile | None = await self._reads.result(Call("poll", executor_id=executor_id), deadline)
             if order is None or order["execution_status"] == ExecutionStatus.ACQUIRED:
                 return order
-            order = await self._writes.result(Call("acquire", order["order_id"]))
+            order = await self._writes.result(Call("acquire", order["order_id"]), deadline)
             if order is not None:
                 return order
             # Another call has acquired, cancelled or completed the order since it was read.
-        raise TimeoutError("other calls changed the order at every attempt to acquire it")
 
     async def cancel(self, order_id: str) -> bool:
         """Cancel an active order (D5). Return False and change nothing if there is no such order."""
         return bool(await self._writes.result(Call("cancel", order_id)))
 
     async def check(self) -> None:
-        """Check that the database answers. Raises the error of the read if it does not."""
-        await self._reads.result(Call("poll"))
+        """Check that the database answers and can be written. Raises DatabaseUnusable or another error if not.
+
+        This writes only if the last write of this process found the database unusable.
+        """
+        deadline = self._reads.deadline()
+        await self._reads.result(Call("poll"), deadline)
+        check_room(self._url)
+        if self._writes.failure is not None:
+            await self._writes.result(Call("statement", statement=self._queries.write_nothing_new()), deadline)
 
     async def orders(self, filters: Mapping[str, str], limit: int) -> tuple[int, list[Row]]:
         """Return the number of matching orders, and the `limit` newest of them as rows, the oldest first.
@@ -157,9 +164,10 @@ def _new_order(call: Call, now: str) -> Row:
 def new_id() -> str:
     """Return a new UUID of version 7 (RFC 9562 §5.7).
 
-    It begins with the time in milliseconds, so new orders are close together in the index, however large it is.
+    It begins with the time in milliseconds, so new orders are close together in the index, however large it is. There
+    are 48 bits for it. A clock that is set to a time before 1970 counts as 1970.
     """
-    milliseconds, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    milliseconds, random = max(0, time.time_ns() // 1_000_000) % (1 << 48), int.from_bytes(os.urandom(10))
     version, variant = 7 << 76, 0b10 << 62
     return str(UUID(int=milliseconds << 80 | version | random & ~(0xF << 76 | 0b11 << 62) | variant))
 

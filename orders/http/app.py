@@ -18,6 +18,7 @@ from orders.http.query import ParameterError, read_arguments
 from orders.http.responses import Response, json_response, message_response
 from orders.lifecycle import Orders
 from orders.operations import OPERATIONS, Result
+from orders.storage.sets import DatabaseUnusable
 
 logger = logging.getLogger("orders")
 
@@ -115,7 +116,8 @@ def _health_handler(orders: Orders) -> Handler:
             await orders.check()
         except Exception as error:
             logger.warning("the database does not answer: %s", error)
-            return json_response(503, {"status": "unavailable"})
+            reason = str(error) if isinstance(error, DatabaseUnusable) else "the database does not answer"
+            return json_response(503, {"status": "unavailable", "reason": reason})
         return json_response(200, {"status": "ok"})
 
     return handle

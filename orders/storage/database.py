@@ -70,6 +70,12 @@ def open_sessions(url: DatabaseURL, connections: int) -> tuple[Sequence[Session]
     return sessions
 
 
+def check_room(url: DatabaseURL) -> None:
+    """Raise DatabaseUnusable if the disk of an SQLite database has no room. The disk of PostgreSQL is not known."""
+    if url.kind == "sqlite":
+        sqlite.check_room(url.address)
+
+
 def _module(kind: str) -> ModuleType:
     """Return the module for a kind of database. It has the functions `parse`, `prepare` and `open_sessions`.
 

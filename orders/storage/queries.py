@@ -81,6 +81,11 @@ class Queries:
         )
         self.insert_orders = compiled(AssignedOrder.insert_from(dialect.new_orders, fields=COLUMNS))
         self.delete_orders = compiled(AssignedOrder.delete())
+        # Writes an order as it is.
+        some_order_id = AssignedOrder.select(fn.MAX(AssignedOrder.order_id))
+        self.write_nothing_new = compiled(
+            AssignedOrder.update(zone_id=AssignedOrder.zone_id).where(AssignedOrder.order_id == some_order_id)
+        )
 
     def newest_orders(self, filters: Mapping[str, str], limit: int) -> Statement | None:
         """Return the query for the `limit` newest orders, the newest first.

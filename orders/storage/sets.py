@@ -7,9 +7,9 @@ fails:
 
     another process won a race, or holds a lock ..... each half runs by itself; a single call is tried again
     a call cannot run ............................... each half runs by itself; a single call fails
-    the database is away, or it is unknown whether
-      it committed the set .......................... the calls fail
-    a call has no answer within ANSWER_TIMEOUT_S .... the call fails, and does not run if it has not begun
+    the database is away or cannot be used, or it is
+      unknown whether it committed the set .......... the calls fail
+    a call has no answer before its deadline ........ the call fails, and does not run if it has not begun
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 
 from orders.storage.queries import Queries, Rows, Statement
 
+# A request has an answer within this time, even if it needs several calls.
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 RETRY_PAUSE_S = 0.005
@@ -39,6 +40,13 @@ class Collision(Exception):
 
 class DatabaseLost(Exception):
     """There is no connection, or it broke and it is unknown whether anything was committed."""
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be used at the moment, for example because the disk is full.
+
+    The message gives the reason in a few words. It has no secrets: `/health` shows it.
+    """
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +85,10 @@ class Session(Protocol):
     waits: bool
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait until the database can be used, and roll back what fails. Raises Collision and DatabaseLost."""
+        """Wait until the database can be used, and roll back what fails.
+
+        Raises Collision, DatabaseLost and DatabaseUnusable.
+        """
 
     def trip(self, *statements: Statement | None) -> list[Rows]:
         """Execute statements; return the rows of each."""
@@ -100,6 +111,8 @@ class CallQueue:
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._sessions = sessions
+        # Why the last set failed, if the database could not be used.
+        self.failure: DatabaseUnusable | None = None
         self._gathering: list[Call] = []
         self._arrived: SimpleQueue[list[Call] | None] = SimpleQueue()
         # Daemon threads, because a stop does not wait for a database that hangs.
@@ -108,19 +121,27 @@ class CallQueue:
         for thread in self._threads:
             thread.start()
 
-    async def result(self, call: Call) -> Any:
-        """Queue a call and return its result.
+    def deadline(self) -> float:
+        """Return when a request that arrives now must have its answer, as a time of the event loop."""
+        return self._loop.time() + ANSWER_TIMEOUT_S
+
+    async def result(self, call: Call, deadline: float | None = None) -> Any:
+        """Queue a call and return its result. Calls of one request share a deadline.
 
         Raises the call's own error, TimeoutError, or RuntimeError if too many calls wait already.
         """
         if self._arrived.qsize() > MAX_WAITING:
             raise RuntimeError("too many calls wait for the database already")
+        if deadline is None:
+            deadline = self.deadline()
+        elif deadline < self._loop.time():
+            raise no_answer()
         call.reply = self._loop.create_future()
         if not self._gathering:
             # Once per turn of the event loop, so that requests that arrive together make one set.
             self._loop.call_soon(self._hand_over)
         self._gathering.append(call)
-        timer = self._loop.call_later(ANSWER_TIMEOUT_S, self._expire, call)
+        timer = self._loop.call_at(deadline, self._expire, call)
         try:
             return await call.reply
         finally:
@@ -136,7 +157,7 @@ class CallQueue:
             self._sessions[0].close()
 
     def _expire(self, call: Call) -> None:
-        error = TimeoutError(f"the database has not answered within {ANSWER_TIMEOUT_S} s")
+        error = no_answer()
         error.__cause__ = call.last_collision
         call.answer(error)
         for session in self._sessions:
@@ -146,10 +167,14 @@ class CallQueue:
         gathered, self._gathering = self._gathering, []
         if self._threads:
             self._arrived.put(gathered)
-        else:
-            waiting = deque(gathered)
-            while waiting:
-                self._run(self._sessions[0], next_set(waiting), retries=deque())
+            return
+        waiting, retries = deque(gathered), deque[Call]()
+        while waiting:
+            self._run(self._sessions[0], next_set(waiting), retries)
+        if retries:
+            # Later, because the event loop must not wait for a lock.
+            self._gathering = [*retries]
+            self._loop.call_later(RETRY_PAUSE_S, self._hand_over)
 
     def _serve(self, session: Session) -> None:
         """Run set after set on this thread, until the queue is closed and empty."""
@@ -174,7 +199,7 @@ class CallQueue:
         session.close()
 
     def _run(self, session: Session, calls: list[Call], retries: deque[Call]) -> None:
-        """Run calls as one set and answer them. Add a call that collides by itself to `retries`."""
+        """Run calls as one set and answer them. Add calls that must be tried again to `retries`."""
         failure: Exception | None = None
         try:
             with session.turn():
@@ -183,14 +208,18 @@ class CallQueue:
         except Exception as error:
             failure = error
             outcomes = [error] * len(calls)
-        if failure is not None and len(calls) > 1 and not isinstance(failure, DatabaseLost):
+        if calls:
+            self.failure = failure if isinstance(failure, DatabaseUnusable) else None
+        if isinstance(failure, Collision) and (len(calls) == 1 or not self._threads):
+            for call in calls:
+                call.last_collision = failure
+            retries.extend(calls)
+            if self._threads:
+                time.sleep(random.uniform(0, RETRY_PAUSE_S))
+        elif failure is not None and len(calls) > 1 and not isinstance(failure, DatabaseLost | DatabaseUnusable):
             half = len(calls) // 2
             self._run(session, calls[:half], retries)
             self._run(session, calls[half:], retries)
-        elif isinstance(failure, Collision) and self._threads:
-            calls[0].last_collision = failure
-            retries.extend(calls)
-            time.sleep(random.uniform(0, RETRY_PAUSE_S))
         else:
             self._answer(calls, outcomes)
 
@@ -207,6 +236,11 @@ class CallQueue:
             # The event loop is closed already if the set took longer than STOP_TIMEOUT_S.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(answer)
+
+
+def no_answer() -> TimeoutError:
+    """Return the error of a call that has no answer in time."""
+    return TimeoutError(f"the database has not answered within {ANSWER_TIMEOUT_S} s")
 
 
 def next_set(waiting: deque[Call]) -> list[Call]:

@@ -1,10 +1,11 @@
 """A full disk: calls fail while there is no room, and leave nothing half-written; then calls succeed again."""
 
 import os
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from harness.client import CANCELED, CREATED, Client, message
 from harness.guard import DIRECTORY, MOUNT, guard, release
 from harness.load import Load, assert_nothing_is_lost
 from harness.postgresql import NOBODY, PostgreSQL
+from harness.programs import require_program
 from harness.server import ServerProcess, execute
 
 SIZE = 16 * 1024 * 1024
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system with little room."""
+    require_program("mount")
     # Not pytest's own directory: PostgreSQL runs as a user who cannot enter that.
     with tempfile.TemporaryDirectory(prefix="orders-disk-") as directory:
         os.chmod(directory, 0o755)
@@ -97,3 +100,32 @@ def test_a_full_disk_loses_no_order(database: str, small_disk: Path) -> None:
     assert_nothing_is_lost(database, [load])
     with ServerProcess(database=database) as service, Client(service.url) as client:
         assert client.acquire(f"executor-{refused}").json()["order_profile"]["order_id"] == f"order-{refused}"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_a_disk_that_the_wal_has_filled_is_left(small_disk: Path, workers: str, restart: bool) -> None:
+    """When no reader is in the way any more, the WAL that has filled the disk makes room by itself (D13)."""
+    database = f"sqlite:///{small_disk}/orders.db"
+    with ServerProcess("--workers", workers, database=database) as service, Client(service.url) as client:
+        with closing(sqlite3.connect(small_disk / "orders.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM assigned_order").fetchone()
+            load = Load(service.address, "load")
+            created = 0
+            while (answer := client.assign(f"order-{created}", f"executor-{created}", "z" * 255)).status_code == 200:
+                created += 1
+            load.stop()
+            assert message(answer) == "Unknown error"
+            health = client.http.get("/health")
+            assert (health.status_code, health.json().get("reason")) == (503, "the disk is full")
+        if restart:
+            service.kill()
+        else:
+            assert client.http.get("/health").json() == {"status": "ok"}
+            assert message(client.assign("after", "executor-after")) == CREATED
+    with ServerProcess("--workers", workers, database=database) as service, Client(service.url) as client:
+        assert message(client.assign("last", "executor-last")) == CREATED
+        assert client.http.get("/health").json() == {"status": "ok"}
+    assert_nothing_is_lost(database, [load])
+    assert execute(database, "SELECT count(*) FROM assigned_order WHERE zone_id LIKE 'zzz%'") == [(created,)]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,16 @@ from harness.server import execute
 from orders.lifecycle import Orders
 from orders.storage import sqlite
 from orders.storage.queries import Queries, Rows, Statement
-from orders.storage.sets import MAX_SET, Call, CallQueue, Collision, DatabaseLost, Session, next_set
+from orders.storage.sets import (
+    MAX_SET,
+    Call,
+    CallQueue,
+    Collision,
+    DatabaseLost,
+    DatabaseUnusable,
+    Session,
+    next_set,
+)
 from tests.storage.scenarios import prepare, run
 
 # ORDERS_TEST_ROUNDS=3000 takes about a minute.
@@ -28,16 +38,17 @@ class Recorder:
     """Records its sets. Answers each call with its order_id, or fails with the error that `fault` returns."""
 
     queries = Queries(sqlite.DIALECT)
-    waits = True
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = True) -> None:
+        self.waits = waits
         self.sets: list[list[str]] = []
         self.may_go_on = threading.Event()
         self.fault: Callable[[list[str]], Exception | None] = lambda order_ids: None
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait until the scenario sets `may_go_on`."""
-        self.may_go_on.wait(20)
+        """Wait until the scenario sets `may_go_on`, if this session waits."""
+        if self.waits:
+            self.may_go_on.wait(20)
         return nullcontext()
 
     def trip(self, *statements: Statement | None) -> list[Rows]:
@@ -59,11 +70,11 @@ class Recorder:
         """Do nothing."""
 
 
-def with_recorder(scenario: Callable[[Recorder, CallQueue], Awaitable[None]]) -> None:
+def with_recorder(scenario: Callable[[Recorder, CallQueue], Awaitable[None]], waits: bool = True) -> None:
     """Run a scenario with a recorder, which waits until the scenario sets `may_go_on` or ends."""
 
     async def run_scenario() -> None:
-        recorder = Recorder()
+        recorder = Recorder(waits)
         queue = CallQueue(recorder.work, recorder)
         try:
             await scenario(recorder, queue)
@@ -143,6 +154,40 @@ def test_a_call_that_collides_is_tried_again_by_itself() -> None:
     with_recorder(scenario)
 
 
+def test_a_lock_does_not_hold_up_the_event_loop() -> None:
+    """Calls that run on the event loop and collide are tried again later. In the meantime, the loop does other work."""
+
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
+        is_locked = True
+        recorder.fault = lambda ids: Collision() if is_locked else None
+        calls = [asyncio.create_task(queue.result(Call("cancel", str(number)))) for number in range(3)]
+        while len(recorder.sets) < 3:
+            await asyncio.sleep(0.001)
+        is_locked = False
+        assert await asyncio.gather(*calls) == ["0", "1", "2"]
+        assert all(len(each) == 3 for each in recorder.sets), recorder.sets
+
+    with_recorder(scenario, waits=False)
+
+
+def test_a_database_that_is_unusable_is_asked_once_per_set() -> None:
+    """If the database cannot be used, all calls of the set fail, and the queue knows why until a set succeeds."""
+
+    async def scenario(recorder: Recorder, queue: CallQueue) -> None:
+        recorder.fault = lambda ids: DatabaseUnusable("the disk is full")
+        calls = [queue.result(Call("cancel", str(number))) for number in range(5)]
+        recorder.may_go_on.set()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(outcome, DatabaseUnusable) for outcome in outcomes), outcomes
+        assert sum(map(len, recorder.sets)) == 5
+        assert str(queue.failure) == "the disk is full"
+        recorder.fault = lambda ids: None
+        await queue.result(Call("cancel", "later"))
+        assert queue.failure is None
+
+    with_recorder(scenario)
+
+
 def test_a_set_that_may_have_been_committed_does_not_run_again() -> None:
     """If the connection breaks during the commit, all calls of the set fail, and none of them runs twice."""
 
@@ -172,6 +217,29 @@ def test_the_queue_has_a_largest_length(monkeypatch: pytest.MonkeyPatch) -> None
         await asyncio.gather(*(call for call in calls if call not in refused))
 
     with_recorder(scenario)
+
+
+def test_the_calls_of_a_request_share_one_limit(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the read of an acquire has taken all the time that a request has, its write does not begin."""
+
+    async def scenario(orders: Orders) -> None:
+        await orders.assign("order", "executor", "zone")
+        read = orders._reads.result
+
+        async def slow_read(call: Call, deadline: float | None = None) -> Any:
+            result = await read(call, deadline)
+            await asyncio.sleep(0.2)
+            return result
+
+        with monkeypatch.context() as slow:
+            slow.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.1)
+            slow.setattr(orders._reads, "result", slow_read)
+            with pytest.raises(TimeoutError):
+                await orders.acquire("executor")
+        assert await orders.orders({"execution_status": "acquired"}, 1) == (0, [])
+
+    prepare(database)
+    run(database, scenario)
 
 
 def poison(url: str) -> None:

@@ -24,6 +24,7 @@ from harness.server import execute, wait_until
 from orders.lifecycle import Orders
 from orders.storage.models import SCHEMA_VERSION, CannotOpenDatabase
 from orders.storage.queries import Rows, Statement
+from orders.storage.sets import DatabaseUnusable
 from orders.storage.sqlite import Session
 from tests.storage.scenarios import opened, prepare, run
 
@@ -169,6 +170,22 @@ def make_text(path: Path) -> None:
     path.write_text("These are not orders.\n" * 100)
 
 
+def make_one_byte(path: Path) -> None:
+    """Make a file that has fewer bytes than a database has at least."""
+    path.write_bytes(b"x")
+
+
+def make_other_empty(path: Path) -> None:
+    """Make a database of another program that has no tables yet."""
+    execute(path, "VACUUM")
+    assert path.stat().st_size
+
+
+def make_wal_without_database(path: Path) -> None:
+    """Make a WAL whose database has been moved. SQLite would remove it."""
+    Path(f"{path}-wal").write_bytes(b"orders")
+
+
 def make_directory(path: Path) -> None:
     """Make a directory."""
     path.mkdir()
@@ -180,7 +197,10 @@ def make_directory(path: Path) -> None:
         (make_other_program, "belongs to another program"),
         (make_other_program_that_has_crashed, "belongs to another program"),
         (make_newer_release, f"has schema version {SCHEMA_VERSION + 1}"),
-        (make_text, "file is not a database"),
+        (make_other_empty, "belongs to another program"),
+        (make_wal_without_database, "it is gone, but .*-wal has orders of it"),
+        (make_text, "the file is not a database"),
+        (make_one_byte, "the file is not a database"),
         (make_directory, "it is a directory"),
         (make_fifo, "it is not a file"),
         (make_without_an_index, "it lacks the index assigned_order_active_executor"),
@@ -280,6 +300,76 @@ def test_a_checkpoint_that_a_crash_cut_short_is_finished(prepared: Path, tmp_pat
     prepare(crashed)
     run(crashed, check)
     assert execute(crashed, "PRAGMA integrity_check") == [("ok",)]
+
+
+# A file that is renamed, removed or replaced
+
+
+@contextmanager
+def renamed(database: Path) -> Iterator[Path]:
+    """Rename a database until the end of the block. Give its new path."""
+    moved = database.with_name("moved.db")
+    database.rename(moved)
+    yield moved
+    moved.rename(database)
+
+
+@pytest.mark.parametrize("replace", [None, Path.touch, prepare], ids=["nothing", "an empty file", "another database"])
+def test_a_worker_opens_the_file_that_was_prepared(
+    prepared: Path, tmp_path: Path, replace: Callable[[Path], None] | None
+) -> None:
+    """If the file has been renamed before a worker opens it, the worker creates none and leaves the WAL alone."""
+    another = tmp_path / "another.db"
+    if replace is not None:
+        replace(another)
+    with renamed(prepared):
+        wal = Path(f"{prepared}-wal")
+        wal.write_bytes(b"orders")
+        if replace is not None:
+            another.rename(prepared)
+        before = prepared.read_bytes() if prepared.exists() else None
+        with pytest.raises(CannotOpenDatabase):
+            run(prepared, Orders.check)
+        assert (prepared.read_bytes() if prepared.exists() else None) == before
+        assert wal.read_bytes() == b"orders"
+        wal.unlink()
+    run(prepared, Orders.check)
+
+
+def test_calls_fail_while_the_file_is_renamed(prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """All calls fail until the file is back, the log says so once, and the renamed file has all orders (D13)."""
+
+    async def scenario(orders: Orders) -> None:
+        assert await orders.assign("before", "executor", "zone") is True
+        with renamed(prepared) as moved:
+            calls = [orders.assign("order", "other", "zone"), orders.acquire("executor"), orders.cancel("before")]
+            outcomes = await asyncio.gather(*calls, orders.check(), return_exceptions=True)
+            assert [str(outcome) for outcome in outcomes] == [
+                "the database file is gone, or another file is in its place"
+            ] * 4
+            assert all(isinstance(outcome, DatabaseUnusable) for outcome in outcomes), outcomes
+            assert execute(moved, "SELECT order_id FROM assigned_order") == [("before",)]
+            assert not prepared.exists()
+        await orders.check()
+        assert await orders.assign("order", "other", "zone") is True
+        assert await orders.cancel("before") is True
+
+    run(prepared, scenario)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the database {prepared} is gone, or another file is in its place: requests fail until it is back",
+        f"the database {prepared} is back",
+    ]
+    assert execute(prepared, "SELECT count(*) FROM assigned_order") == [(2,)]
+
+
+def test_a_file_that_is_renamed_before_the_stop_has_all_orders(prepared: Path) -> None:
+    """A server that stops leaves no order in the WAL of a renamed file (D13)."""
+
+    async def scenario(orders: Orders) -> Path:
+        assert await orders.assign("order", "executor", "zone") is True
+        return prepared.rename(prepared.with_name("moved.db"))
+
+    assert execute(run(prepared, scenario), "SELECT order_id FROM assigned_order") == [("order",)]
 
 
 # Turns
@@ -511,6 +601,40 @@ def test_the_wal_does_not_grow_for_ever(prepared: Path) -> None:
     assert size < 2000 * 4096, f"2,000 assigns left {size:,} bytes"
     assert execute(prepared, "SELECT count(*) FROM assigned_order") == [(2000,)]
     assert not Path(f"{prepared}-wal").exists()
+
+
+def test_a_wal_that_has_grown_becomes_small_again(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is in the way lets the WAL grow. When the reader is gone, the WAL is emptied."""
+    monkeypatch.setattr("orders.storage.sqlite.MAX_WAL_BYTES", 100_000)
+    wal = Path(f"{prepared}-wal")
+
+    async def scenario(orders: Orders) -> None:
+        with closing(sqlite3.connect(prepared, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM assigned_order").fetchall()
+            numbers = iter(range(1000))
+            while wal.stat().st_size < 200_000:
+                await orders.assign(f"order-{next(numbers)}", "executor", "zone")
+        size = wal.stat().st_size
+        while wal.stat().st_size >= size:
+            size = wal.stat().st_size
+            await orders.assign(f"order-{next(numbers)}", "executor", "zone")
+        assert wal.stat().st_size == 0
+
+    run(prepared, scenario)
+
+
+def test_a_commit_reserves_the_room_for_its_checkpoint(prepared: Path) -> None:
+    """The database file has room for all orders as soon as they are answered, while they are still in the WAL."""
+
+    async def scenario(orders: Orders) -> None:
+        before = prepared.stat().st_size
+        await asyncio.gather(*(orders.assign(f"order-{n}", f"executor-{n}", "zone" * 60) for n in range(100)))
+        ((pages,),) = execute(prepared, "PRAGMA page_count")
+        assert prepared.stat().st_size == pages * 4096 > before
+        assert Path(f"{prepared}-wal").stat().st_size > pages * 4096 - before, "the orders are not in the WAL"
+
+    run(prepared, scenario)
 
 
 def test_closing_commits_the_calls_that_wait(prepared: Path) -> None:
