@@ -637,6 +637,18 @@ def test_a_commit_reserves_the_room_for_its_checkpoint(prepared: Path) -> None:
     run(prepared, scenario)
 
 
+def test_a_full_disk_is_known_before_a_write_fails(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has not written yet knows that the disk is full, as the other workers do."""
+
+    async def scenario(orders: Orders) -> None:
+        await orders.check()
+        monkeypatch.setattr("orders.storage.sqlite.MIN_ROOM_BYTES", sys.maxsize)
+        with pytest.raises(DatabaseUnusable, match="the disk is full"):
+            await orders.check()
+
+    run(prepared, scenario)
+
+
 def test_closing_commits_the_calls_that_wait(prepared: Path) -> None:
     """A database that is closed at once still writes the orders of all calls that it has accepted."""
 
