@@ -140,22 +140,19 @@ class Attempts:
         self._lock = Lock()
         self._pause_s = 0.0
         self._not_before = 0.0
-        self._failure = ""
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Connect inside a `with` block. Raises DatabaseLost if that fails, or if it has just failed."""
+        """Connect inside a `with` block, after the pause if the last attempt failed. Raises DatabaseLost."""
         with self._lock:
-            if time.monotonic() < self._not_before:
-                raise DatabaseLost(self._failure)
+            time.sleep(max(0.0, self._not_before - time.monotonic()))
             try:
                 yield
                 self._pause_s = 0.0
             except Exception as error:
-                self._failure = one_line(error)
                 self._pause_s = min(max(2 * self._pause_s, MIN_PAUSE_S), MAX_PAUSE_S)
                 self._not_before = time.monotonic() + self._pause_s
-                raise DatabaseLost(self._failure) from error
+                raise DatabaseLost(one_line(error)) from error
 
 
 class Session:
