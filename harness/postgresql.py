@@ -115,6 +115,8 @@ class PostgreSQL:
 
     def kill(self) -> None:
         """Kill all of the server's processes at once, as if the machine had crashed."""
+        # While it is stopped, the postmaster cannot start a process that would be missed.
+        os.kill(self.pid, signal.SIGSTOP)
         self.signal(signal.SIGKILL)
         self._process.wait(30)
         release(POSTMASTER, self.pid)

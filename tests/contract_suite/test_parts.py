@@ -3,10 +3,12 @@
 import ast
 import itertools
 import json
+import math
 import re
 import runpy
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from contract_tests.suite.contract import (
     CANCEL,
     CANCELED,
     CREATED,
+    NO_ORDERS,
     Answer,
     Operation,
     not_active,
@@ -240,9 +243,12 @@ ASSIGNED = model.assign(model.State(), ORDER).state
 CREATES, ACQUIRES, CANCELS = assign_request(ORDER), acquire_request(ORDER.executor_id), cancel_request(ORDER.order_id)
 
 
-def history(*calls: tuple[float, float, Request, Answer]) -> list[Step]:
-    """Return steps: when each request was on its way, the request, and its answer."""
-    return [Step(request, response(answer), "", started, ended) for started, ended, request, answer in calls]
+def history(*calls: tuple[float, float, Request, Answer | None]) -> list[Step]:
+    """Return steps: when each request was on its way, the request, and its answer if it has one."""
+    return [
+        Step(request, response(answer) if answer else None, "", started, ended)
+        for started, ended, request, answer in calls
+    ]
 
 
 def test_a_linearizable_history_is_recognised() -> None:
@@ -263,6 +269,35 @@ def test_a_history_that_is_not_linearizable_is_recognised() -> None:
     assert is_linearizable(too_late, ASSIGNED) is False
 
 
+def test_a_request_without_an_answer_may_have_taken_effect() -> None:
+    """A request without an answer takes effect at any time after its sending, however late, or never."""
+    unanswered, acquired = (2, 3, CREATES, None), (5, 6, ACQUIRES, ACQUIRED)
+    assert is_linearizable(history(unanswered, (4, 5, ACQUIRES, NO_ORDERS), acquired), model.State())
+    assert is_linearizable(history(unanswered, (4, 5, CREATES, CREATED), acquired), model.State())
+    assert is_linearizable(history((0, 1, ACQUIRES, ACQUIRED), unanswered), model.State()) is False
+    assert is_linearizable(history(unanswered, acquired, (7, 8, ACQUIRES, NO_ORDERS)), model.State()) is False
+
+
+def test_a_history_must_lead_to_the_final_state() -> None:
+    """An answered change must be in the final state. A change without an answer may be, and no other."""
+    created, unanswered = (0, 1, CREATES, CREATED), (0, 1, CREATES, None)
+    assert is_linearizable(history(created), model.State(), ASSIGNED)
+    assert is_linearizable(history(created), model.State(), model.State()) is False
+    assert is_linearizable(history(unanswered), model.State(), ASSIGNED)
+    assert is_linearizable(history(unanswered), model.State(), model.State())
+    assert is_linearizable(history(unanswered), ASSIGNED, model.State()) is False
+    assert is_linearizable([], model.State(), ASSIGNED) is False
+
+
+def test_an_acquired_order_must_be_the_assigned_one() -> None:
+    """An acquire that returns another zone than the assign that created the order is not explained."""
+    created = history((0, 1, CREATES, CREATED))
+    for zone_id, is_right in ((ORDER.zone_id, True), ("other", False)):
+        profile = {"order_id": ORDER.order_id, "zone_id": zone_id}
+        acquired = Step(ACQUIRES, response(ACQUIRED, order_profile=profile), "", 2, 3)
+        assert is_linearizable([*created, acquired], model.State()) is is_right
+
+
 def test_a_search_that_takes_too_long_gives_up() -> None:
     """When the search reaches its limit, it says neither yes nor no."""
     assigns = [assign_request(Order(f"order-{number}", "executor", "zone")) for number in range(12)]
@@ -273,38 +308,48 @@ def test_a_search_that_takes_too_long_gives_up() -> None:
 
 def test_the_search_agrees_with_trying_every_order() -> None:
     """On small histories, the search finds what the trial of all permutations finds."""
-    calls = [
+    calls: list[tuple[Request, Answer | None]] = [
         (CREATES, CREATED),
         (CREATES, ALREADY_EXISTS),
+        (CREATES, None),
         (CANCELS, CANCELED),
         (CANCELS, not_active(ORDER.order_id)),
+        (CANCELS, None),
         (ACQUIRES, ACQUIRED),
     ]
     spans = [(0, 2), (1, 3), (2.5, 4)]
     for chosen in itertools.product(calls, repeat=3):
         steps = history(*[(*span, *call) for span, call in zip(spans, chosen, strict=True)])
-        assert is_linearizable(steps, model.State()) is by_trial(steps), chosen
+        ends = by_trial(steps)
+        assert is_linearizable(steps, model.State()) is bool(ends), chosen
+        for end in (model.State(), ASSIGNED, model.cancel(ASSIGNED, ORDER.order_id).state):
+            assert is_linearizable(steps, model.State(), end) is (end in ends), (chosen, end)
 
 
-def by_trial(steps: list[Step]) -> bool:
-    """Tell whether an order of the steps that their times allow explains their answers, by trying all."""
-    return any(
-        explains(order)
-        for order in itertools.permutations(steps)
+def by_trial(steps: list[Step]) -> set[model.State]:
+    """Return the states to which the orders lead that explain the answers and that the times allow, by trying all."""
+    answered = [step for step in steps if step.response is not None]
+    unanswered = [replace(step, ended=math.inf) for step in steps if step.response is None]
+    return {
+        state
+        for count in range(len(unanswered) + 1)
+        for effective in itertools.combinations(unanswered, count)
+        for order in itertools.permutations([*answered, *effective])
         if not any(later.ended < earlier.started for earlier, later in itertools.combinations(order, 2))
-    )
+        if (state := state_after(order)) is not None
+    }
 
 
-def explains(order: Sequence[Step]) -> bool:
-    """Tell whether the answers are those of the steps in this order."""
+def state_after(order: Sequence[Step]) -> model.State | None:
+    """Return the state after steps in this order; None if their answers are others."""
     state = model.State()
     for step in order:
         expected = model.expected(state, step.request)
-        assert expected is not None and step.response is not None
-        if step.response.answer != expected.answer:
-            return False
+        assert expected is not None
+        if step.response is not None and step.response.answer != expected.answer:
+            return None
         state = expected.state
-    return True
+    return state
 
 
 def test_the_model_keeps_the_lifecycle() -> None:

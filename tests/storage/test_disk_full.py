@@ -2,16 +2,14 @@
 
 import os
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from harness.client import CANCELED, CREATED, Client, message
-from harness.guard import DIRECTORY, MOUNT, guard, release
+from harness.disk import filled, mounted_disk
 from harness.load import Load, assert_nothing_is_lost
 from harness.postgresql import NOBODY, PostgreSQL
 from harness.programs import require_program
@@ -26,33 +24,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a
 def small_disk() -> Iterator[Path]:
     """A file system with little room."""
     require_program("mount")
-    # Not pytest's own directory: PostgreSQL runs as a user who cannot enter that.
-    with tempfile.TemporaryDirectory(prefix="orders-disk-") as directory:
-        os.chmod(directory, 0o755)
-        guard(DIRECTORY, directory)
-        disk = Path(directory) / "disk"
-        disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "tmpfs", disk], check=True)
-        guard(MOUNT, disk)
+    with mounted_disk(SIZE) as disk:
         yield disk
-        subprocess.run(["umount", "--lazy", disk], check=True)
-        release(MOUNT, disk)
-    release(DIRECTORY, directory)
-
-
-@contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Fill a disk until the end of the block."""
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file:
-        for size in (65536, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-    yield
-    filler.unlink()
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
