@@ -62,7 +62,7 @@ class Orders:
         """Cancel an active order (D5). Return False and change nothing if there is no such order."""
         return bool(await self._writes.result(Call("cancel", order_id)))
 
-    async def check(self) -> None:
+    async def ping(self) -> None:
         """Check that the database answers and can be written. Raises DatabaseUnusable or another error if not.
 
         This writes only if the last write of this process found the database unusable.

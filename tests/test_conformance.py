@@ -93,7 +93,7 @@ def other_name(name: str) -> str:
     return "patch" if name in METHODS else f"{name}x"
 
 
-class Server:
+class InProcessServer:
     """A server with a contract of its own, without a network."""
 
     def __init__(self, document: Any) -> None:
@@ -146,7 +146,7 @@ class Server:
                 yield code, branch["$ref"].rpartition("/")[2]
 
 
-async def every_answer(server: Server) -> None:
+async def every_answer(server: InProcessServer) -> None:
     """Make a server give each of its answers, and check that it is the one of the document."""
     identifier = server.document["components"]["schemas"]["Identifier"]
     order, executor, zone = (letter * identifier["minLength"] for letter in "abc")
@@ -179,7 +179,7 @@ def refusal_of(document: Any) -> str | None:
 
     async def run() -> str | None:
         try:
-            server = Server(document)
+            server = InProcessServer(document)
         except DocumentError as error:
             return str(error)
         try:
@@ -257,7 +257,7 @@ def test_cancel_repeats_the_id_as_it_was_read(order_id: str) -> None:
     """Whatever the id looks like, cancel names exactly that id (D7)."""
 
     async def cancel() -> Response:
-        server = Server(DOCUMENT)
+        server = InProcessServer(DOCUMENT)
         response = await server.call("cancel_order", order_id=order_id.encode().decode("latin-1"))
         await server.orders.close()
         return response

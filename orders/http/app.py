@@ -113,7 +113,7 @@ def _response(operation: Operation, result: Result) -> Response:
 def _health_handler(orders: Orders) -> Handler:
     async def handle(request: Request) -> Response:
         try:
-            await orders.check()
+            await orders.ping()
         except Exception as error:
             logger.warning("the database does not answer: %s", error)
             reason = str(error) if isinstance(error, DatabaseUnusable) else "the database does not answer"

@@ -399,12 +399,12 @@ def test_a_session_without_its_prepared_statements_is_replaced(prepared: str) ->
     """If a connection leads to another session than before, for example behind a pooler, its calls run again."""
 
     async def scenario(orders: Orders) -> None:
-        await orders.check()
+        await orders.ping()
         (session,) = orders._reads._sessions
         assert isinstance(session, Session) and session._connection
         # Not through psycopg, which would then prepare its statements again.
         session._connection.pgconn.exec_(b"DEALLOCATE ALL")
-        await orders.check()
+        await orders.ping()
 
     run(prepared, scenario)
 
@@ -461,13 +461,13 @@ def test_a_thread_is_not_lost_to_a_database_that_hangs(
         prepare(database)
 
     async def scenario(orders: Orders) -> None:
-        await orders.check()
+        await orders.ping()
         own_postgresql.signal(signal.SIGSTOP)
         with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
             impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.5)
             impatient.setattr("orders.storage.postgresql.STUCK_S", 0.25)
-            await orders.check()
-        await orders.check()
+            await orders.ping()
+        await orders.ping()
 
     run(url, scenario)
 
@@ -476,7 +476,7 @@ def test_a_table_that_was_locked_can_be_used_again(prepared: str) -> None:
     """Polls that wait for another session's lock on the whole table succeed when it is free, and so do later calls."""
 
     async def scenario(orders: Orders) -> None:
-        await orders.check()
+        await orders.ping()
         with psycopg.connect(prepared) as other:
             other.execute("LOCK TABLE assigned_order IN ACCESS EXCLUSIVE MODE")
             polls = [asyncio.create_task(orders.acquire(f"executor-{number}")) for number in range(3)]

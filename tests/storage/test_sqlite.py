@@ -329,11 +329,11 @@ def test_a_worker_opens_the_file_that_was_prepared(
             another.rename(prepared)
         before = prepared.read_bytes() if prepared.exists() else None
         with pytest.raises(CannotOpenDatabase):
-            run(prepared, Orders.check)
+            run(prepared, Orders.ping)
         assert (prepared.read_bytes() if prepared.exists() else None) == before
         assert wal.read_bytes() == b"orders"
         wal.unlink()
-    run(prepared, Orders.check)
+    run(prepared, Orders.ping)
 
 
 def test_calls_fail_while_the_file_is_renamed(prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -343,14 +343,14 @@ def test_calls_fail_while_the_file_is_renamed(prepared: Path, caplog: pytest.Log
         assert await orders.assign("before", "executor", "zone") is True
         with renamed(prepared) as moved:
             calls = [orders.assign("order", "other", "zone"), orders.acquire("executor"), orders.cancel("before")]
-            outcomes = await asyncio.gather(*calls, orders.check(), return_exceptions=True)
+            outcomes = await asyncio.gather(*calls, orders.ping(), return_exceptions=True)
             assert [str(outcome) for outcome in outcomes] == [
                 "the database file is gone, or another file is in its place"
             ] * 4
             assert all(isinstance(outcome, DatabaseUnusable) for outcome in outcomes), outcomes
             assert execute(moved, "SELECT order_id FROM assigned_order") == [("before",)]
             assert not prepared.exists()
-        await orders.check()
+        await orders.ping()
         assert await orders.assign("order", "other", "zone") is True
         assert await orders.cancel("before") is True
 
@@ -641,10 +641,10 @@ def test_a_full_disk_is_known_before_a_write_fails(prepared: Path, monkeypatch: 
     """A worker that has not written yet knows that the disk is full, as the other workers do."""
 
     async def scenario(orders: Orders) -> None:
-        await orders.check()
+        await orders.ping()
         monkeypatch.setattr("orders.storage.sqlite.MIN_ROOM_BYTES", sys.maxsize)
         with pytest.raises(DatabaseUnusable, match="the disk is full"):
-            await orders.check()
+            await orders.ping()
 
     run(prepared, scenario)
 
