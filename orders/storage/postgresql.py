@@ -229,12 +229,13 @@ class Session:
                 # Statements are prepared at their first use. In a pipeline, psycopg does not notice when it fails to
                 # prepare a statement that it knows.
                 self._connection = psycopg.connect(self._url, autocommit=True, context=ADAPTERS, prepare_threshold=0)
-                try:
-                    self._trip_began = time.monotonic()
-                    self._connection.execute(SET_UP_SESSION)
-                except Exception:
-                    self.close()
-                    raise
+            # Not in the attempt: a server that has just frozen must not hold up other sessions. `give_up` ends this.
+            self._trip_began = time.monotonic()
+            try:
+                self._connection.execute(SET_UP_SESSION)
+            except Exception as error:
+                self.close()
+                raise DatabaseLost(one_line(error)) from error
         return self._connection
 
 
