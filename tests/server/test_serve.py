@@ -94,13 +94,15 @@ def test_the_workers_share_a_burst_of_connections(database: Path) -> None:
         assert min(bursts[-1]) >= 6, f"connections per worker, for each burst: {bursts}"
 
 
-def app_with(answer: Response, contract: Contract) -> App:
-    """Return an app that answers every request with `answer`."""
+async def app_with(answer: Response, contract: Contract) -> App:
+    """Return an app that answers every request with `answer`. Its orders are closed already."""
 
     async def handle(request: Request) -> Response:
         return answer
 
-    app = App(contract, Orders(DatabaseURL.parse("sqlite:///:memory:")))
+    orders = Orders(DatabaseURL.parse("sqlite:///:memory:"))
+    await orders.close()
+    app = App(contract, orders)
     app.handler = handle
     return app
 
@@ -114,7 +116,7 @@ def test_servers_on_one_socket_take_turns(contract: Contract) -> None:
         with ExitStack() as crowd:
             clients = [crowd.enter_context(socket.create_connection(listener.getsockname())) for _ in range(10)]
             servers = [
-                Server(app_with(answer, contract), [own], idle_timeout_s=30, accept_at_once=1)
+                Server(await app_with(answer, contract), [own], idle_timeout_s=30, accept_at_once=1)
                 for own, answer in [(listener.dup(), message_response(404, "")), (listener, message_response(400, ""))]
             ]
             for client in clients:
@@ -136,7 +138,7 @@ def test_a_stop_does_not_wait_for_idle_connections(contract: Contract, monkeypat
 
     async def scenario() -> None:
         listeners = listen("127.0.0.1", 0)
-        server = Server(app_with(message_response(404, ""), contract), listeners, idle_timeout_s=3600)
+        server = Server(await app_with(message_response(404, ""), contract), listeners, idle_timeout_s=3600)
         with ExitStack() as clients:
             address = listeners[0].getsockname()
             connections = [clients.enter_context(socket.create_connection(address)) for _ in range(5)]
@@ -155,7 +157,7 @@ def test_a_stop_answers_the_latest_requests(contract: Contract) -> None:
 
     async def scenario() -> list[bytes]:
         listeners = listen("127.0.0.1", 0)
-        server = Server(app_with(message_response(404, ""), contract), listeners, idle_timeout_s=30)
+        server = Server(await app_with(message_response(404, ""), contract), listeners, idle_timeout_s=30)
         address = listeners[0].getsockname()
         loop = asyncio.get_running_loop()
         with ExitStack() as clients:
