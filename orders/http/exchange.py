@@ -67,6 +67,8 @@ AccessLog = Callable[[str], None]
 
 def origin_form(target: str) -> str:
     """Return a request target without the scheme and the authority that it may begin with (RFC 9112 §3.2.2)."""
+    if target.startswith("/"):
+        return target
     authority = ABSOLUTE_FORM.match(target)
     if authority is None:
         return target
@@ -127,7 +129,8 @@ class Exchange(HTTPMessageDelegate):
         hosts = headers.get_list("Host")
         if (len(hosts) != 1 and start_line.version == "HTTP/1.1") or not all(map(HOST.fullmatch, hosts)):
             raise HTTPInputError("a request needs one Host header with a host and perhaps a port")
-        if "close" in re.split(r"[\s,]+", headers.get("Connection", "").lower()):
+        connection = headers.get("Connection")
+        if connection is not None and "close" in re.split(r"[\s,]+", connection.lower()):
             cast(Stream, self._connection.stream).is_last_request = True
 
     def data_received(self, chunk: bytes) -> None:
@@ -171,10 +174,12 @@ class Exchange(HTTPMessageDelegate):
         try:
             sent = self._connection.write_headers(start_line, headers, body[:MAX_UNSENT_BYTES])
             for start in range(MAX_UNSENT_BYTES, len(body), MAX_UNSENT_BYTES):
-                await self._progress(sent)
+                if not sent.done():
+                    await self._progress(sent)
                 sent = self._connection.write(body[start : start + MAX_UNSENT_BYTES])
             self._connection.finish()
-            await self._progress(sent)
+            if not sent.done():
+                await self._progress(sent)
         except (StreamClosedError, TimeoutError):
             self._connection.close()
             self._end("unread", note)
@@ -182,9 +187,9 @@ class Exchange(HTTPMessageDelegate):
             self._end(response.status, note)
 
     async def _progress(self, sent: "asyncio.Future[None]") -> None:
-        if not sent.done():
-            async with asyncio.timeout(self._connection.params.header_timeout):
-                await sent
+        """Wait until a piece is sent. Raises TimeoutError if the client reads nothing within the idle timeout."""
+        async with asyncio.timeout(self._connection.params.header_timeout):
+            await sent
 
     def _end(self, status: int | str, note: str = "") -> None:
         self._in_flight.end(self)
