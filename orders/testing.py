@@ -172,7 +172,7 @@ class ReferenceServer:
         delay_ms: int | None = None,
         count: int = 1,
     ) -> Fault:
-        """Give the next `count` requests of an operation a fault; return the fault.
+        """Add a fault for the next `count` requests of an operation; return the fault.
 
         `kind` is one of
 
