@@ -3,9 +3,13 @@
 import atexit
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import httpx
 import matplotlib.pyplot as plt
@@ -13,12 +17,35 @@ from IPython.display import Markdown
 
 from orders.testing import ReferenceServer
 
+# The notebooks are a part of the checkout, so they use its other packages, which are not installed.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from harness.guard import DIRECTORY, MARKED, guard
+
 # The colours of the statuses in charts. Colour-blind readers can distinguish them (Okabe and Ito).
 COLOURS = {"assigned": "#e69f00", "acquired": "#0072b2", "completed": "#009e73", "cancelled": "#999999"}
 
 # A proxy from the environment could not reach this machine's own address.
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1"]))
+
+
+def _end_with_kernel() -> None:
+    """Let the processes and the temporary files of a notebook end with its kernel, even if the kernel is killed.
+
+    All processes that the notebook starts inherit the mark and the folder for temporary files.
+    """
+    mark, value = "NOTEBOOK_KERNEL", str(uuid4())
+    # On many systems, /tmp is in memory, where no commit waits for a disk.
+    folder = Path(os.environ.get("TMPDIR", "/var/tmp"), f"orders-notebook-{value}")
+    guard(DIRECTORY, folder)
+    guard(MARKED, f"{mark}={value}")
+    folder.mkdir()
+    folder.chmod(0o755)  # PostgreSQL does not run as root, and has to enter the folder.
+    os.environ |= {mark: value, "TMPDIR": str(folder)}
+    tempfile.tempdir = str(folder)
+
+
+_end_with_kernel()
 
 _server: ReferenceServer | None = None
 
