@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from orders.contract import contract_path, load_contract
-from orders.controls.faults import Fault, Kind, When, make_fault
+from orders.controls.faults import Body, Fault, Kind, When, make_fault
 from orders.controls.journal import Outcome, RecordedRequest
 from orders.controls.schemas import PARAMETERS, ControlError, check_parameters
 from orders.http.cors import check_origin
@@ -27,6 +27,7 @@ from orders.settings import Settings
 from orders.storage.database import DatabaseURL
 
 __all__ = [
+    "Body",
     "CannotListen",
     "ControlError",
     "ExecutionStatus",
@@ -169,6 +170,8 @@ class ReferenceServer:
         *,
         when: When = "before",
         status: int | None = None,
+        body: Body | None = None,
+        retry_after: int | None = None,
         delay_ms: int | None = None,
         count: int = 1,
     ) -> Fault:
@@ -176,16 +179,16 @@ class ReferenceServer:
 
         `kind` is one of
 
-        - `error`: 500, or another `status` of the contract;
+        - `error`: 500, or another `status` from 400 to 599. Its `body` is `json` (the default), `html` as gateways send
+          it, or `empty`. With `retry_after`, it has the header `Retry-After`, in seconds;
         - `delay`: the normal answer after `delay_ms` milliseconds (the other kinds may have a delay too);
         - `drop`: the connection is closed without an answer.
 
         `when` is `before` the operation's transaction, so that a drop loses the request, or `after` it is committed, so
         that a drop loses only the answer. Raises ControlError, a ValueError, if a value is wrong.
         """
-        fault = make_fault(
-            _given(operation=operation, kind=kind, when=when, status=status, delay_ms=delay_ms, count=count)
-        )
+        given = _given(status=status, body=body, retry_after=retry_after, delay_ms=delay_ms)
+        fault = make_fault({"operation": operation, "kind": kind, "when": when, "count": count, **given})
         self._call(lambda: self._controls.faults.append(fault))
         return fault
 

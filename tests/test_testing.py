@@ -249,8 +249,12 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     fault = server.fail_next("acquire_order", count=2)
     assert (fault.kind, fault.status, fault.when, fault.count) == ("error", 500, "before", 2)
     server.fail_next("acquire_order", status=400, delay_ms=1)
-    assert [fault.count for fault in server.faults()] == [2, 1]
-    assert [own_client.acquire("executor").status_code for _ in range(4)] == [500, 500, 400, 200]
+    server.fail_next("acquire_order", status=429, body="empty", retry_after=3)
+    assert [fault.count for fault in server.faults()] == [2, 1, 1]
+    assert [own_client.acquire("executor").status_code for _ in range(3)] == [500, 500, 400]
+    limited = own_client.acquire("executor")
+    assert (limited.status_code, limited.content, limited.headers["retry-after"]) == (429, b"", "3")
+    assert own_client.acquire("executor").status_code == 200
     server.fail_next("assign_order", "drop", when="after")
     with pytest.raises(httpx.RemoteProtocolError):
         own_client.assign("order", "executor")

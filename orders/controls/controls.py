@@ -18,13 +18,13 @@ from dataclasses import replace
 from typing import Any
 
 from orders.contract import RESERVED_PREFIX, Contract, Operation
-from orders.controls.faults import Fault, take_fault
+from orders.controls.faults import Fault, error_response, take_fault
 from orders.controls.journal import Journal, RecordedRequest
 from orders.controls.prefer import mark_applied, preferred_fault, read_preferences
 from orders.controls.schemas import ControlError
 from orders.http.app import App
 from orders.http.exchange import NoAnswer, Request
-from orders.http.responses import Response, json_response, message_response
+from orders.http.responses import Response, message_response
 from orders.lifecycle import Orders, Row
 
 
@@ -123,4 +123,4 @@ class Controls:
                     await self._delays_end.wait()
         if fault.kind == "drop":
             raise NoAnswer
-        return None if fault.status is None else json_response(fault.status, operation.examples[fault.status])
+        return error_response(fault, operation) if fault.kind == "error" else None

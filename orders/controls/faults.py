@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from orders.contract import Operation
 from orders.controls.schemas import SCHEMAS, Schema, check_values
+from orders.http.responses import REASONS, Response, json_response
 
 Kind = Literal["error", "delay", "drop"]
 When = Literal["before", "after"]
+Body = Literal["json", "html", "empty"]
 
 # Kind -> the schema of its faults.
 KINDS: Mapping[str, Schema] = {
@@ -17,6 +19,8 @@ KINDS: Mapping[str, Schema] = {
 }
 # What a fault needs before its kind is known.
 ANY_KIND = {"type": "object", "required": ["operation", "kind"], "properties": {"kind": {"enum": list(KINDS)}}}
+# The page of a gateway, as nginx makes it.
+PAGE = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n</body>\r\n</html>\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +28,20 @@ class Fault:
     """A fault for the next `count` requests of an operation.
 
     It waits, and then sends an error, drops the connection, or lets the normal answer through. It happens before or
-    after the operation's transaction. Only an error has a status.
+    after the operation's transaction. Only an error has a status, a body, and perhaps a `Retry-After` in seconds.
     """
 
     operation: str
     kind: Kind
     when: When
     status: int | None = None
+    body: Body | None = None
+    retry_after: int | None = None
     delay_ms: int
     count: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields for JSON. Only an error has a `status`."""
+        """Return the fields for JSON, without those that the fault does not have."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -52,3 +58,21 @@ def take_fault(faults: list[Fault], operation: Operation) -> Fault | None:
             faults[position : position + 1] = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
             return replace(fault, count=1)
     return None
+
+
+def error_response(fault: Fault, operation: Operation) -> Response:
+    """Return the answer of an error.
+
+    As JSON, it is the contract's first example with the status. If there is none, its message is the reason phrase.
+    """
+    assert fault.status is not None
+    reason = REASONS.get(fault.status, "Unknown error")
+    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+    match fault.body:
+        case "html":
+            return Response(fault.status, PAGE.format(f"{fault.status} {reason}").encode(), "text/html", headers)
+        case "empty":
+            return Response(fault.status, b"", "text/plain", headers)
+        case _:
+            content = operation.examples.get(fault.status, {"message": reason.capitalize()})
+            return json_response(fault.status, content, headers)

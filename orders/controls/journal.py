@@ -61,7 +61,7 @@ class RecordedRequest:
             self.outcome = Outcome.DROPPED
         else:
             self.outcome = Outcome.ABANDONED if is_abandoned else Outcome.ANSWERED
-            self.status, self.answer = response.status, json.loads(response.body)
+            self.status, self.answer = response.status, content_of(response)
 
     def size(self) -> int:
         """Return about how many bytes the request and its answer have as JSON."""
@@ -134,6 +134,14 @@ class Journal:
         self._requests.clear()
         self._count = 0
         self._bytes = 0
+
+
+def content_of(response: Response) -> Any:
+    """Return the JSON in a response, or its text if it is not JSON."""
+    try:
+        return json.loads(response.body)
+    except ValueError:
+        return response.body.decode("utf-8", "replace")
 
 
 def cut(text: str) -> str:

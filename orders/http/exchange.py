@@ -164,7 +164,7 @@ class Exchange(HTTPMessageDelegate):
     async def _send(self, response: Response, note: str = "") -> None:
         """Send a response in pieces. Close the connection of a client that reads none within the idle timeout."""
         headers = HTTPHeaders(headers_of(response))
-        start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS[response.status])
+        start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS.get(response.status, ""))
         if self._cors is not None:
             for name, value in self._cors.headers(self._headers.get("Origin")).items():
                 headers[name] = value

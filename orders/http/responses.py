@@ -8,6 +8,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+# A status that is not here, for example 520 from a gateway, is sent without a phrase (RFC 9112 §4).
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -35,7 +36,7 @@ def message_response(status: int, message: str, headers: Mapping[str, str] | Non
 def as_bytes(response: Response) -> bytes:
     """Return a response as it is sent, for the answer to a message that is no request."""
     lines = [
-        f"HTTP/1.1 {response.status} {REASONS[response.status]}",
+        f"HTTP/1.1 {response.status} {REASONS.get(response.status, '')}",
         *(f"{name}: {value}" for name, value in headers_of(response).items()),
     ]
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + response.body

@@ -22,7 +22,7 @@ ASSIGN = {"operation": "assign_order"}
 def test_the_fields_of_a_fault_have_defaults() -> None:
     """A fault happens once, before the transaction, without a delay. An error is a 500; the others have no status."""
     assert make_fault({**ASSIGN, "kind": "error"}) == Fault(
-        operation="assign_order", kind="error", when="before", status=500, delay_ms=0, count=1
+        operation="assign_order", kind="error", when="before", status=500, body="json", delay_ms=0, count=1
     )
     assert make_fault({**ASSIGN, "kind": "drop"}).status is None
     assert make_fault({**ASSIGN, "kind": "delay", "delay_ms": 1}).status is None
@@ -70,9 +70,17 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
         ({**ASSIGN, "kind": "delay", "delay_ms": -5}, "delay_ms must be a whole number from 1 to 600000"),
         ({**ASSIGN, "kind": "delay", "delay_ms": 600001}, "delay_ms must be a whole number from 1 to 600000"),
         ({**ASSIGN, "kind": "drop", "delay_ms": 600001}, "delay_ms must be a whole number from 0 to 600000"),
-        ({**ASSIGN, "kind": "error", "status": 418}, "status must be one of 400, 500, not 418"),
-        ({**ASSIGN, "kind": "error", "status": 200}, "status must be one of 400, 500, not 200"),
-        ({**ASSIGN, "kind": "error", "status": None}, "status must be one of 400, 500, not None"),
+        ({**ASSIGN, "kind": "error", "status": 200}, "status must be a whole number from 400 to 599, not 200"),
+        ({**ASSIGN, "kind": "error", "status": 399}, "status must be a whole number from 400 to 599, not 399"),
+        ({**ASSIGN, "kind": "error", "status": 600}, "status must be a whole number from 400 to 599, not 600"),
+        ({**ASSIGN, "kind": "error", "status": None}, "status must be a whole number from 400 to 599, not None"),
+        ({**ASSIGN, "kind": "error", "body": "xml"}, "body must be one of json, html, empty, not 'xml'"),
+        ({**ASSIGN, "kind": "drop", "body": "html"}, "unknown field 'body'; a fault of the kind drop has operation"),
+        (
+            {**ASSIGN, "kind": "error", "retry_after": -1},
+            "retry_after must be a whole number from 0 to 86400, not -1",
+        ),
+        ({**ASSIGN, "kind": "error", "retry_after": "soon"}, "retry_after must be a whole number"),
     ],
 )
 def test_a_wrong_fault_is_refused(fields: dict[str, Any], complaint: str) -> None:
@@ -131,6 +139,38 @@ def test_an_error_is_one_of_the_contract(controls: ControlledClient, contract: C
         assert (response.status_code, response.json()) == (expected, definition.examples[expected])
         assert "preference-applied" not in response.headers
     assert controls.orders() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "content_type", "content"),
+    [
+        ({"status": 429}, "application/json", '{"message": "Too many requests"}'),
+        ({"status": 502, "body": "html"}, "text/html", "<title>502 Bad Gateway</title>"),
+        ({"status": 503, "body": "empty"}, "text/plain", ""),
+        ({"status": 500, "body": "html"}, "text/html", "<title>500 Internal Server Error</title>"),
+        ({"status": 599}, "application/json", '{"message": "Unknown error"}'),
+        ({"status": 599, "body": "html"}, "text/html", "<title>599 Unknown error</title>"),
+    ],
+)
+def test_an_error_can_be_one_of_a_gateway(
+    controls: ControlledClient, fields: dict[str, Any], content_type: str, content: str
+) -> None:
+    """It has the status and the kind of body that the fault asks for, and the journal has it."""
+    controls.fault("acquire_order", "error", **fields)
+    response = controls.call("acquire_order")
+    got = f"{response.status_code} {response.headers} {response.text!r}"
+    assert (response.status_code, response.headers["content-type"]) == (fields["status"], content_type), got
+    assert content in response.text and int(response.headers["content-length"]) == len(response.content), got
+    (recorded,) = controls.requests(status=fields["status"])
+    answer = response.json() if content_type == "application/json" else response.text
+    assert (recorded["outcome"], recorded["answer"]) == ("answered", answer)
+
+
+def test_an_error_can_say_when_to_repeat(controls: ControlledClient) -> None:
+    """`retry_after` becomes the header `Retry-After`. Without it, there is no such header."""
+    controls.fault("acquire_order", "error", status=429, retry_after=2)
+    controls.fault("acquire_order", "error", status=429)
+    assert [controls.call("acquire_order").headers.get("retry-after") for _ in range(2)] == ["2", None]
 
 
 @pytest.mark.parametrize("kind", ["error", "drop"])

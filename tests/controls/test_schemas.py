@@ -7,11 +7,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from orders.contract import Contract
-from orders.controls.faults import KINDS, Fault, Kind, When
+from orders.controls.faults import KINDS, Body, Fault, Kind, When
 from orders.controls.journal import MAX_REQUESTS, Outcome, RecordedRequest
 from orders.controls.schemas import DOCUMENT, SCHEMAS, ControlError, check_parameters
 from orders.storage.models import COLUMNS, ExecutionStatus
 from tests.controls.client import DEFINITION, ControlledClient, problems
+
+OF_AN_ERROR = ("status", "body", "retry_after")
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -41,14 +43,12 @@ def test_every_example_is_valid() -> None:
 
     visit(DEFINITION["paths"])
     visit(DEFINITION["components"]["responses"])
-    assert count == 12
+    assert count == 14
 
 
 def test_the_definition_agrees_with_the_contract(contract: Contract) -> None:
-    """Operations, statuses of errors, states of an order and columns are those of the contract."""
+    """Operations, states of an order and columns are those of the contract."""
     assert SCHEMAS["OperationId"]["enum"] == [operation.operation_id for operation in contract.operations]
-    for operation in contract.operations:
-        assert SCHEMAS["ErrorFault"]["properties"]["status"]["enum"] == operation.error_statuses, operation.operation_id
     contract_schemas = contract.document.data["components"]["schemas"]
     assert SCHEMAS["ExecutionStatus"]["enum"] == list(ExecutionStatus)
     assert list(SCHEMAS["Order"]["properties"]) == list(contract_schemas["OrderProfile"]["properties"]) == list(COLUMNS)
@@ -60,8 +60,9 @@ def test_the_definition_agrees_with_the_code() -> None:
     assert SCHEMAS["When"]["enum"] == list(get_args(When))
     for kind, schema in KINDS.items():
         assert schema["properties"]["kind"]["const"] == kind
-        fields = [name for name in Fault.__dataclass_fields__ if name != "status" or kind == "error"]
+        fields = [name for name in Fault.__dataclass_fields__ if name not in OF_AN_ERROR or kind == "error"]
         assert list(schema["properties"]) == fields
+    assert KINDS["error"]["properties"]["body"]["enum"] == list(get_args(Body))
     assert list(SCHEMAS["Request"]["properties"]) == list(RecordedRequest.__dataclass_fields__)
     assert SCHEMAS["Request"]["properties"]["outcome"]["enum"] == list(Outcome)
     listed = DEFINITION["paths"]["/_controls/requests"]["get"]["responses"]["200"]["content"]["application/json"]
