@@ -168,7 +168,7 @@ class ReferenceServer:
         operation: OperationId,
         kind: Kind = "error",
         *,
-        when: When = "before",
+        when: When | None = None,
         status: int | None = None,
         body: Body | None = None,
         retry_after: int | None = None,
@@ -182,13 +182,16 @@ class ReferenceServer:
         - `error`: 500, or another `status` from 400 to 599. Its `body` is `json` (the default), `html` as gateways send
           it, or `empty`. With `retry_after`, it has the header `Retry-After`, in seconds;
         - `delay`: the normal answer after `delay_ms` milliseconds (the other kinds may have a delay too);
-        - `drop`: the connection is closed without an answer.
+        - `drop`: the connection is closed without an answer;
+        - `reset`: the connection is reset (TCP RST) without an answer;
+        - `truncate`: the connection is closed after half of the normal answer.
 
-        `when` is `before` the operation's transaction, so that a drop loses the request, or `after` it is committed, so
-        that a drop loses only the answer. Raises ControlError, a ValueError, if a value is wrong.
+        `when` is `before` the operation's transaction (the default), so that a drop loses the request, or `after` it is
+        committed, so that a drop loses only the answer. A `truncate` is always `after`. Raises ControlError, a
+        ValueError, if a value is wrong.
         """
-        given = _given(status=status, body=body, retry_after=retry_after, delay_ms=delay_ms)
-        fault = make_fault({"operation": operation, "kind": kind, "when": when, "count": count, **given})
+        given = _given(when=when, status=status, body=body, retry_after=retry_after, delay_ms=delay_ms)
+        fault = make_fault({"operation": operation, "kind": kind, "count": count, **given})
         self._call(lambda: self._controls.faults.append(fault))
         return fault
 

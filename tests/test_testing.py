@@ -282,7 +282,10 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     ("use", "complaint"),
     [
         (lambda server: server.fail_next("assign"), "operation must be one of assign_order, acquire_order"),
-        (lambda server: server.fail_next("assign_order", "explode"), "kind must be one of error, delay, drop"),
+        (
+            lambda server: server.fail_next("assign_order", "explode"),
+            "kind must be one of error, delay, drop, reset, truncate",
+        ),
         (lambda server: server.fail_next("assign_order", "delay"), "delay_ms is missing"),
         (lambda server: server.fail_next("assign_order", "drop", status=500), "unknown field 'status'"),
         (
@@ -340,14 +343,24 @@ def test_pages_of_other_origins_can_be_allowed() -> None:
         assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
 
 
+def test_pages_of_other_origins_see_half_an_answer() -> None:
+    """A truncated answer has the headers that let a page read it, so that the page finds out that it ends early."""
+    with ReferenceServer(cors_origins=["http://localhost:3000"]) as server, Client(server.url) as client:
+        server.fail_next("acquire_order", "truncate")
+        with client.http.stream("GET", "/order/acquire", headers={"Origin": "http://localhost:3000"}) as response:
+            assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
 def test_nothing_accumulates(server: ReferenceServer, own_client: Client) -> None:
     """After dozens of resets and thousands of faults there are no more objects, files and threads than before."""
 
+    kinds = get_args(testing.Kind)
+
     def round_of_faults() -> None:
-        for kind in ("error", "drop", "delay"):
+        for kind in kinds:
             server.fail_next("acquire_order", kind, delay_ms=1 if kind == "delay" else 0, count=3)
-        for _ in range(9):
-            with suppress(httpx.RemoteProtocolError):
+        for _ in range(3 * len(kinds)):
+            with suppress(httpx.RemoteProtocolError, httpx.ReadError):
                 own_client.acquire("executor")
         own_client.assign("order", "executor")
         server.reset()

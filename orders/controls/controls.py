@@ -5,9 +5,9 @@ Each request of an operation passes these steps:
     a running reset ............. wait for its end
     the journal ................. record the request
     a fault ..................... from the request's own `Prefer` header, or the next one for the operation
-        before .................. delay; then drop the connection, answer an error, or go on
+        before .................. delay; then break the connection off, answer an error, or go on
         the operation itself .... its transaction is committed
-        after ................... delay; then drop the connection, answer an error, or go on
+        after ................... delay; then break the connection off, answer an error, or go on
     the journal ................. record the answer
 """
 
@@ -19,12 +19,12 @@ from typing import Any
 
 from orders.contract import RESERVED_PREFIX, Contract, Operation
 from orders.controls.faults import Fault, error_response, take_fault
-from orders.controls.journal import Journal, RecordedRequest
+from orders.controls.journal import Journal, Outcome, RecordedRequest
 from orders.controls.prefer import mark_applied, preferred_fault, read_preferences
 from orders.controls.schemas import ControlError
 from orders.http.app import App
 from orders.http.exchange import NoAnswer, Request
-from orders.http.responses import Response, message_response
+from orders.http.responses import Response, first_half, message_response
 from orders.lifecycle import Orders, Row
 
 
@@ -88,15 +88,18 @@ class Controls:
         operation = self._operations.get((request.method, request.path))
         recorded = self.journal.add(request, operation.operation_id if operation else None)
         started = time.perf_counter()
+        outcome = Outcome.ANSWERED
         response: Response | None = self._unknown_error  # If the handler raises an error, the client gets this.
         try:
             response = await (self._answer(request, operation, recorded) if operation else self._handler(request))
             return response
-        except NoAnswer:
-            response = None
+        except NoAnswer as no_answer:
+            outcome, response = Outcome(no_answer.ending), no_answer.beginning
             raise
         finally:
-            recorded.end(response, is_abandoned=request.is_abandoned(), duration_s=time.perf_counter() - started)
+            if outcome == Outcome.ANSWERED and request.is_abandoned():
+                outcome = Outcome.ABANDONED
+            recorded.end(outcome, response, duration_s=time.perf_counter() - started)
             self._in_flight.discard(task)
 
     async def _answer(self, request: Request, operation: Operation, recorded: RecordedRequest) -> Response:
@@ -112,15 +115,27 @@ class Controls:
             response = await self._apply(fault, operation) or await self._handler(request)
         else:
             answer = await self._handler(request)
-            response = await self._apply(fault, operation) or answer
+            response = await self._apply(fault, operation, answer) or answer
         return mark_applied(response, preferences, fault)
 
-    async def _apply(self, fault: Fault, operation: Operation) -> Response | None:
-        """Wait for a fault's delay; return its error, or None if it has none. Raises NoAnswer for a drop."""
+    async def _apply(self, fault: Fault, operation: Operation, answer: Response | None = None) -> Response | None:
+        """Wait for a fault's delay; return its error, or None if it has none.
+
+        `answer` is the operation's answer if its transaction is committed. Raises NoAnswer.
+        """
         if fault.delay_ms:
             with suppress(TimeoutError):
                 async with asyncio.timeout(fault.delay_ms / 1000):
                     await self._delays_end.wait()
-        if fault.kind == "drop":
-            raise NoAnswer
-        return error_response(fault, operation) if fault.kind == "error" else None
+        match fault.kind:
+            case "error":
+                return error_response(fault, operation)
+            case "delay":
+                return None
+            case "drop":
+                raise NoAnswer("dropped")
+            case "reset":
+                raise NoAnswer("reset")
+            case "truncate":
+                assert answer is not None
+                raise NoAnswer("truncated", first_half(answer))

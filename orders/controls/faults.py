@@ -1,4 +1,4 @@
-"""Faults: the errors, delays and dropped connections that the next requests of an operation get."""
+"""Faults: the errors, delays and broken connections that the next requests of an operation get."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -8,7 +8,7 @@ from orders.contract import Operation
 from orders.controls.schemas import SCHEMAS, Schema, check_values
 from orders.http.responses import REASONS, Response, json_response
 
-Kind = Literal["error", "delay", "drop"]
+Kind = Literal["error", "delay", "drop", "reset", "truncate"]
 When = Literal["before", "after"]
 Body = Literal["json", "html", "empty"]
 
@@ -27,8 +27,8 @@ PAGE = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</
 class Fault:
     """A fault for the next `count` requests of an operation.
 
-    It waits, and then sends an error, drops the connection, or lets the normal answer through. It happens before or
-    after the operation's transaction. Only an error has a status, a body, and perhaps a `Retry-After` in seconds.
+    It waits, and then sends an error, breaks the connection off, or lets the normal answer through. It happens before
+    or after the operation's transaction. Only an error has a status, a body, and perhaps a `Retry-After` in seconds.
     """
 
     operation: str

@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     PENDING = "pending"
     ANSWERED = "answered"
     DROPPED = "dropped"
+    RESET = "reset"
+    TRUNCATED = "truncated"
     ABANDONED = "abandoned"
 
 
@@ -54,13 +56,11 @@ class RecordedRequest:
     answer: Any = None
     duration_ms: float | None = None
 
-    def end(self, response: Response | None, *, is_abandoned: bool, duration_s: float) -> None:
-        """Record the response, or None if a fault dropped the connection, and whether the client had closed it."""
+    def end(self, outcome: Outcome, response: Response | None, *, duration_s: float) -> None:
+        """Record what happened, and the response: half of one if it was truncated, None if there was none."""
+        self.outcome = outcome
         self.duration_ms = round(duration_s * 1000, 3)
-        if response is None:
-            self.outcome = Outcome.DROPPED
-        else:
-            self.outcome = Outcome.ABANDONED if is_abandoned else Outcome.ANSWERED
+        if response is not None:
             self.status, self.answer = response.status, content_of(response)
 
     def size(self) -> int:

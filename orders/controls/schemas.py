@@ -60,6 +60,8 @@ def _message(error: ValidationError, owner: str, noun: str) -> str:
             return f"{missing} is missing; {owner} needs {', '.join(required)}"
         case "pattern", {"x-pattern-error": problem}:
             return f"{name}: {problem}"
+        case _, {"const": value}:
+            allowed = value
         case _, {"enum": values}:
             allowed = f"one of {', '.join(map(str, values))}"
         case _, {"type": "integer", "minimum": low, "maximum": high}:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -33,8 +33,15 @@ def message_response(status: int, message: str, headers: Mapping[str, str] | Non
     return json_response(status, {"message": message}, headers)
 
 
+def first_half(response: Response) -> Response:
+    """Return a response with the first half of the body, and the `Content-Length` of the whole."""
+    body = response.body
+    headers = {**response.headers, "Content-Length": str(len(body))}
+    return replace(response, body=body[: len(body) // 2], headers=headers)
+
+
 def as_bytes(response: Response) -> bytes:
-    """Return a response as it is sent, for the answer to a message that is no request."""
+    """Return a response as it is sent, for a connection that Tornado does not write to."""
     lines = [
         f"HTTP/1.1 {response.status} {REASONS.get(response.status, '')}",
         *(f"{name}: {value}" for name, value in headers_of(response).items()),

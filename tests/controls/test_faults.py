@@ -1,5 +1,7 @@
 """Faults: which ones there are, what they do to requests, and which requests get them."""
 
+import json
+import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +19,12 @@ from orders.controls.schemas import ControlError
 from tests.controls.client import IN_MEMORY, OPERATIONS, ControlledClient, problems
 
 ASSIGN = {"operation": "assign_order"}
+# Kind -> the error of the client, and its message.
+BROKEN_OFF: dict[str, tuple[type[Exception], str]] = {
+    "drop": (httpx.RemoteProtocolError, "without sending a response"),
+    "reset": (httpx.ReadError, "Connection reset by peer"),
+    "truncate": (httpx.RemoteProtocolError, "without sending complete message body"),
+}
 
 
 def test_the_fields_of_a_fault_have_defaults() -> None:
@@ -41,9 +49,9 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
         ({**ASSIGN}, "kind is missing; a fault needs operation, kind"),
         ({"kind": "drop"}, "operation is missing; a fault needs operation, kind"),
         ({**ASSIGN, "kind": "delay"}, "delay_ms is missing; a fault of the kind delay needs operation, kind, delay_ms"),
-        ({**ASSIGN, "kind": "explode"}, "kind must be one of error, delay, drop, not 'explode'"),
-        ({**ASSIGN, "kind": None}, "kind must be one of error, delay, drop, not None"),
-        ({**ASSIGN, "kind": ["drop"]}, "kind must be one of error, delay, drop, not ['drop']"),
+        ({**ASSIGN, "kind": "explode"}, "kind must be one of error, delay, drop, reset, truncate, not 'explode'"),
+        ({**ASSIGN, "kind": None}, "kind must be one of error, delay, drop, reset, truncate, not None"),
+        ({**ASSIGN, "kind": ["drop"]}, "kind must be one of error, delay, drop, reset, truncate, not ['drop']"),
         (
             {"operation": "assign", "kind": "drop"},
             "operation must be one of assign_order, acquire_order, cancel_order, not 'assign'",
@@ -51,6 +59,8 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
         ({"operation": None, "kind": "drop"}, "operation must be one of"),
         ({"operation": ["assign_order"], "kind": "drop"}, "operation must be one of"),
         ({**ASSIGN, "kind": "drop", "when": "during"}, "when must be one of before, after, not 'during'"),
+        ({**ASSIGN, "kind": "truncate", "when": "before"}, "when must be after, not 'before'"),
+        ({**ASSIGN, "kind": "reset", "status": 500}, "unknown field 'status'; a fault of the kind reset has"),
         (
             {**ASSIGN, "kind": "drop", "cuont": 1},
             "unknown field 'cuont'; a fault of the kind drop has operation, kind, when, delay_ms, count",
@@ -92,29 +102,33 @@ def test_a_wrong_fault_is_refused(fields: dict[str, Any], complaint: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "when", "answer", "is_stored"),
+    ("kind", "when", "outcome", "is_stored"),
     [
-        ("error", "before", "Unknown error", False),
-        ("error", "after", "Unknown error", True),
-        ("drop", "before", None, False),
-        ("drop", "after", None, True),
-        ("delay", "before", CREATED, True),
-        ("delay", "after", CREATED, True),
+        ("error", "before", "answered", False),
+        ("error", "after", "answered", True),
+        ("drop", "before", "dropped", False),
+        ("drop", "after", "dropped", True),
+        ("reset", "before", "reset", False),
+        ("reset", "after", "reset", True),
+        ("truncate", "after", "truncated", True),
+        ("delay", "before", "answered", True),
+        ("delay", "after", "answered", True),
     ],
 )
 def test_a_fault_happens_before_or_after_the_transaction(
-    any_controls: ControlledClient, kind: str, when: str, answer: str | None, is_stored: bool
+    any_controls: ControlledClient, kind: str, when: str, outcome: str, is_stored: bool
 ) -> None:
     """Before, nothing is stored. After, the whole order is stored, and the client's next request is a repeat."""
     controls = any_controls
     controls.assign("earlier", "executor")
     delay = {"delay_ms": 30} if kind == "delay" else {}
     controls.fault("assign_order", kind, when=when, **delay)
-    if answer is None:
-        with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+    if kind in BROKEN_OFF:
+        error, text = BROKEN_OFF[kind]
+        with pytest.raises(error, match=text):
             controls.call("assign_order")
     else:
-        assert message(controls.call("assign_order")) == answer
+        assert message(controls.call("assign_order")) == (CREATED if kind == "delay" else "Unknown error")
     statuses = {order["order_id"]: order["execution_status"] for order in controls.orders(executor_id="executor")}
     expected = {"earlier": "completed", "order": "assigned"} if is_stored else {"earlier": "assigned"}
     assert statuses == expected
@@ -123,7 +137,7 @@ def test_a_fault_happens_before_or_after_the_transaction(
     recorded = controls.requests()[1]
     assert recorded["fault"]["count"] == 1
     assert (recorded["fault"]["kind"], recorded["fault"]["when"]) == (kind, when)
-    assert recorded["outcome"] == ("dropped" if answer is None else "answered")
+    assert recorded["outcome"] == outcome
     if kind == "delay":
         assert recorded["duration_ms"] >= 30
 
@@ -171,6 +185,21 @@ def test_an_error_can_say_when_to_repeat(controls: ControlledClient) -> None:
     controls.fault("acquire_order", "error", status=429, retry_after=2)
     controls.fault("acquire_order", "error", status=429)
     assert [controls.call("acquire_order").headers.get("retry-after") for _ in range(2)] == ["2", None]
+
+
+def test_a_truncated_answer_is_half_of_the_normal_one(
+    controlled_server: ServerProcess, controls: ControlledClient
+) -> None:
+    """The status and the headers are those of the whole answer. The journal has the half that was sent."""
+    controls.fault("acquire_order", "truncate")
+    with controlled_server.connect() as connection:
+        connection.sendall(b"GET /order/acquire?executor_id=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = receive_all(connection).decode().partition("\r\n\r\n")
+    whole = json.dumps({"message": NO_ORDERS})
+    assert head.startswith("HTTP/1.1 200 OK\r\n") and f"Content-Length: {len(whole)}" in head, head
+    assert body == whole[: len(whole) // 2]
+    (recorded,) = controls.requests()
+    assert (recorded["outcome"], recorded["status"], recorded["answer"]) == ("truncated", 200, body)
 
 
 @pytest.mark.parametrize("kind", ["error", "drop"])
@@ -239,14 +268,16 @@ def test_simultaneous_requests_share_the_count_of_a_fault(
     assert sorted(codes) == [200] * 40 + [500] * 20
 
 
-def test_a_dropped_request_is_in_the_log() -> None:
-    """The access log has `dropped` in place of the status of a request without an answer."""
+def test_a_request_without_a_whole_answer_is_in_the_log() -> None:
+    """The access log has `dropped`, `reset` or `truncated` in place of the status."""
     with ServerProcess("--controls", database=IN_MEMORY) as server, ControlledClient(server.url) as client:
-        client.fault("acquire_order", "drop")
-        with pytest.raises(httpx.RemoteProtocolError):
-            client.call("acquire_order")
+        for kind, (error, _) in BROKEN_OFF.items():
+            client.fault("acquire_order", kind)
+            with pytest.raises(error):
+                client.call("acquire_order")
         server.stop()
-        assert "GET /order/acquire?executor_id=executor dropped " in server.log()
+        words = re.findall(r"GET /order/acquire\?executor_id=executor (\w+) ", server.log())
+        assert words == ["dropped", "reset", "truncated"], server.log()
 
 
 def test_a_pipelined_request_after_a_drop_is_not_read(
