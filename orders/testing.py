@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from orders.contract import contract_path, load_contract
-from orders.controls.faults import Body, Fault, Kind, When, make_fault
+from orders.controls.faults import Body, Fault, Kind, When
 from orders.controls.journal import Outcome, RecordedRequest
 from orders.controls.schemas import PARAMETERS, ControlError, check_parameters
 from orders.http.cors import check_origin
@@ -165,9 +165,11 @@ class ReferenceServer:
 
     def fail_next(
         self,
-        operation: OperationId,
+        operation: OperationId | Literal["*"],
         kind: Kind = "error",
         *,
+        order_id: str | None = None,
+        executor_id: str | None = None,
         when: When | None = None,
         status: int | None = None,
         body: Body | None = None,
@@ -175,7 +177,9 @@ class ReferenceServer:
         delay_ms: int | None = None,
         count: int = 1,
     ) -> Fault:
-        """Add a fault for the next `count` requests of an operation; return the fault.
+        """Add a fault for the next `count` requests of an operation, or of all if it is `*`; return the fault.
+
+        With `order_id` or `executor_id`, it is only for requests with that value.
 
         `kind` is one of
 
@@ -190,10 +194,19 @@ class ReferenceServer:
         committed, so that a drop loses only the answer. A `truncate` is always `after`. Raises ControlError, a
         ValueError, if a value is wrong.
         """
-        given = _given(when=when, status=status, body=body, retry_after=retry_after, delay_ms=delay_ms)
-        fault = make_fault({"operation": operation, "kind": kind, "count": count, **given})
-        self._call(lambda: self._controls.faults.append(fault))
-        return fault
+        fields = _given(
+            operation=operation,
+            order_id=order_id,
+            executor_id=executor_id,
+            kind=kind,
+            when=when,
+            status=status,
+            body=body,
+            retry_after=retry_after,
+            delay_ms=delay_ms,
+            count=count,
+        )
+        return self._call(lambda: self._controls.add_fault(fields))
 
     def faults(self) -> list[Fault]:
         """Return the faults that are still to happen. `count` is the number of requests that will still get it."""

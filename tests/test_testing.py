@@ -255,6 +255,8 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     limited = own_client.acquire("executor")
     assert (limited.status_code, limited.content, limited.headers["retry-after"]) == (429, b"", "3")
     assert own_client.acquire("executor").status_code == 200
+    server.fail_next("*", order_id="order", status=502)
+    assert [own_client.cancel(order_id).status_code for order_id in ("other", "order")] == [200, 502]
     server.fail_next("assign_order", "drop", when="after")
     with pytest.raises(httpx.RemoteProtocolError):
         own_client.assign("order", "executor")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from orders.contract import RESERVED_PREFIX, Contract, Operation
-from orders.controls.faults import Fault, error_response, take_fault
+from orders.controls.faults import Fault, error_response, make_fault, take_fault
 from orders.controls.journal import Journal, Outcome, RecordedRequest
 from orders.controls.prefer import mark_applied, preferred_fault, read_preferences
 from orders.controls.schemas import ControlError
@@ -44,6 +44,17 @@ class Controls:
         self._in_flight: set[asyncio.Task[Any]] = set()
         self._delays_end = asyncio.Event()  # While it is set, no fault delays a request.
         self._is_closed = False
+
+    def add_fault(self, fields: Any) -> Fault:
+        """Add a fault with these fields, and defaults for the others; return it. Raises ControlError."""
+        fault = make_fault(fields)
+        for operation in self._operations.values():
+            known = [parameter.name for parameter in operation.parameters]
+            unknown = next((name for name in fault.ids() if name not in known), None)
+            if unknown and fault.operation == operation.operation_id:
+                raise ControlError(f"{fault.operation} has no {unknown}; it has {', '.join(known)}")
+        self.faults.append(fault)
+        return fault
 
     async def reset(self) -> None:
         """End all delays, wait for the requests in flight, and forget all orders, faults and requests."""
@@ -105,7 +116,10 @@ class Controls:
     async def _answer(self, request: Request, operation: Operation, recorded: RecordedRequest) -> Response:
         try:
             preferences = read_preferences(request.headers.get("Prefer", ""))
-            fault = preferred_fault(preferences, operation) if preferences else take_fault(self.faults, operation)
+            if preferences:
+                fault = preferred_fault(preferences, operation)
+            else:
+                fault = take_fault(self.faults, operation, recorded.parameters)
         except ControlError as error:
             return message_response(400, f"Invalid header Prefer: {error}")
         recorded.fault = fault

@@ -7,7 +7,6 @@ from typing import Any
 
 from orders.contract import RESERVED_PREFIX, Contract
 from orders.controls.controls import Controls
-from orders.controls.faults import make_fault
 from orders.controls.schemas import DOCUMENT, PARAMETERS, ControlError, Schema, check_parameters
 from orders.http.app import App
 from orders.http.cors import ORIGIN, Cors
@@ -69,9 +68,7 @@ async def _run(name: str, controls: Controls, body: bytes, parameters: Mapping[s
                 fields = json.loads(body)
             except ValueError:
                 raise ControlError("the body must be JSON") from None
-            fault = make_fault(fields)
-            controls.faults.append(fault)
-            return fault.as_json()
+            return controls.add_fault(fields).as_json()
         case "delete_faults":
             controls.faults.clear()
             return {"message": "Successfully deleted"}

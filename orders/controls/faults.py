@@ -25,13 +25,17 @@ PAGE = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault for the next `count` requests of an operation.
+    """A fault for the next `count` requests of an operation, or of all operations if `operation` is `*`.
+
+    It is only for requests with its `order_id` and its `executor_id`, if it has them.
 
     It waits, and then sends an error, breaks the connection off, or lets the normal answer through. It happens before
     or after the operation's transaction. Only an error has a status, a body, and perhaps a `Retry-After` in seconds.
     """
 
     operation: str
+    order_id: str | None = None
+    executor_id: str | None = None
     kind: Kind
     when: When
     status: int | None = None
@@ -39,6 +43,15 @@ class Fault:
     retry_after: int | None = None
     delay_ms: int
     count: int
+
+    def ids(self) -> dict[str, str]:
+        """Return the parameters that a request needs to get the fault."""
+        ids = {"order_id": self.order_id, "executor_id": self.executor_id}
+        return {name: value for name, value in ids.items() if value is not None}
+
+    def fits(self, operation: Operation, parameters: Mapping[str, str]) -> bool:
+        """Return whether the fault is for a request of an operation with these parameters."""
+        return self.operation in ("*", operation.operation_id) and self.ids().items() <= parameters.items()
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for JSON, without those that the fault does not have."""
@@ -51,10 +64,13 @@ def make_fault(fields: Any) -> Fault:
     return Fault(**check_values(fields, KINDS[kind], f"a fault of the kind {kind}"))
 
 
-def take_fault(faults: list[Fault], operation: Operation) -> Fault | None:
-    """Return the next fault of an operation, or None. In the list, its `count` goes down by one; at 0 it is removed."""
+def take_fault(faults: list[Fault], operation: Operation, parameters: Mapping[str, str]) -> Fault | None:
+    """Return the first fault that fits a request, or None.
+
+    In the list, its `count` goes down by one; at 0 it is removed.
+    """
     for position, fault in enumerate(faults):
-        if fault.operation == operation.operation_id:
+        if fault.fits(operation, parameters):
             faults[position : position + 1] = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
             return replace(fault, count=1)
     return None

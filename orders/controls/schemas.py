@@ -66,6 +66,8 @@ def _message(error: ValidationError, owner: str, noun: str) -> str:
             allowed = f"one of {', '.join(map(str, values))}"
         case _, {"type": "integer", "minimum": low, "maximum": high}:
             allowed = f"a whole number from {low} to {high}"
+        case _, {"type": "string", "minLength": low, "maxLength": high}:
+            allowed = f"text of {low} to {high} characters"
         case _, {"format": "date-time"}:
             allowed = "a time with its offset, for example 2026-01-31T12:00:00Z"
         case _, {"type": type_name}:

@@ -11,7 +11,7 @@ def test_a_wrong_fault_is_a_400(controls: ControlledClient) -> None:
     """The message says what is allowed, and no fault is added."""
     response = controls.control("POST", "faults", json={"operation": "assign", "kind": "drop"})
     assert response.status_code == 400
-    expected = "operation must be one of assign_order, acquire_order, cancel_order, not 'assign'"
+    expected = "operation must be one of assign_order, acquire_order, cancel_order, *, not 'assign'"
     assert message(response) == expected
     assert controls.faults() == []
 

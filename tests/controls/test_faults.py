@@ -54,8 +54,13 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
         ({**ASSIGN, "kind": ["drop"]}, "kind must be one of error, delay, drop, reset, truncate, not ['drop']"),
         (
             {"operation": "assign", "kind": "drop"},
-            "operation must be one of assign_order, acquire_order, cancel_order, not 'assign'",
+            "operation must be one of assign_order, acquire_order, cancel_order, *, not 'assign'",
         ),
+        ({**ASSIGN, "kind": "drop", "order_id": ""}, "order_id must be text of 1 to 255 characters, not ''"),
+        ({**ASSIGN, "kind": "drop", "order_id": "x" * 256}, "order_id must be text of 1 to 255 characters"),
+        ({**ASSIGN, "kind": "drop", "order_id": None}, "order_id must be text of 1 to 255 characters, not None"),
+        ({**ASSIGN, "kind": "drop", "executor_id": "1\n"}, "executor_id: control characters and surrogates are not"),
+        ({**ASSIGN, "kind": "drop", "executor_id": "\ud800"}, "executor_id: control characters and surrogates are not"),
         ({"operation": None, "kind": "drop"}, "operation must be one of"),
         ({"operation": ["assign_order"], "kind": "drop"}, "operation must be one of"),
         ({**ASSIGN, "kind": "drop", "when": "during"}, "when must be one of before, after, not 'during'"),
@@ -63,7 +68,7 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
         ({**ASSIGN, "kind": "reset", "status": 500}, "unknown field 'status'; a fault of the kind reset has"),
         (
             {**ASSIGN, "kind": "drop", "cuont": 1},
-            "unknown field 'cuont'; a fault of the kind drop has operation, kind, when, delay_ms, count",
+            "unknown field 'cuont'; a fault of the kind drop has operation, order_id, executor_id, kind, when,",
         ),
         ({**ASSIGN, "kind": "drop", "status": 500}, "unknown field 'status'; a fault of the kind drop has operation"),
         ({**ASSIGN, "kind": "drop", "status": None}, "unknown field 'status'; a fault of the kind drop has"),
@@ -245,6 +250,40 @@ def test_a_fault_affects_only_its_operation(controls: ControlledClient, operatio
     assert controls.http.delete("/order/acquire").status_code == 405
     assert controls.http.get("/health").status_code == 200
     assert [controls.call(operation).status_code for _ in range(3)] == [500, 400, 200]
+
+
+def test_a_fault_can_be_for_one_order_or_executor(controls: ControlledClient) -> None:
+    """Only requests with the values of the fault get it, however the client has escaped them."""
+    controls.fault("assign_order", "error", order_id="é +", count=2)
+    controls.fault("assign_order", "error", executor_id="executor-2", status=503)
+    controls.fault("assign_order", "error", order_id="order-1", executor_id="executor-1", status=502)
+    assert controls.assign("order-1", "executor-3").status_code == 200
+    assert controls.assign("order-2", "executor-1").status_code == 200
+    assert controls.assign("order-3", "executor-2").status_code == 503
+    assert controls.assign("order-1", "executor-1").status_code == 502
+    for order_id in ("%C3%A9%20%2B", "%c3%a9+%2B"):
+        response = controls.http.put(f"/orders/assign?order_id={order_id}&executor_id=executor-9&zone_id=zone")
+        assert response.status_code == 500, order_id
+    assert controls.faults() == []
+
+
+def test_a_fault_can_be_for_all_operations(controls: ControlledClient) -> None:
+    """`*` is for requests of every operation; with an `executor_id`, for those that have the parameter."""
+    controls.fault("*", "error", count=3)
+    controls.fault("*", "error", executor_id="executor", status=503, count=9)
+    assert [controls.call(operation).status_code for operation in OPERATIONS] == [500] * 3
+    assert [controls.call(operation).status_code for operation in OPERATIONS] == [503, 503, 200]
+    assert controls.acquire("other").status_code == 200
+    assert controls.requests()[0]["fault"]["operation"] == "*"
+
+
+@pytest.mark.parametrize(("operation", "name"), [("acquire_order", "order_id"), ("cancel_order", "executor_id")])
+def test_a_fault_with_another_parameter_is_refused(controls: ControlledClient, operation: str, name: str) -> None:
+    """A fault is refused if no request of its operation could get it."""
+    response = controls.control("POST", "faults", json={"operation": operation, "kind": "drop", name: "1"})
+    (known,) = {"order_id", "executor_id"} - {name}
+    assert (response.status_code, message(response)) == (400, f"{operation} has no {name}; it has {known}")
+    assert controls.faults() == []
 
 
 def test_faults_can_be_deleted(controls: ControlledClient) -> None:

@@ -43,12 +43,17 @@ def test_every_example_is_valid() -> None:
 
     visit(DEFINITION["paths"])
     visit(DEFINITION["components"]["responses"])
-    assert count == 14
+    assert count == 15
 
 
 def test_the_definition_agrees_with_the_contract(contract: Contract) -> None:
-    """Operations, states of an order and columns are those of the contract."""
-    assert SCHEMAS["OperationId"]["enum"] == [operation.operation_id for operation in contract.operations]
+    """Operations, limits of ids, states of an order and columns are those of the contract."""
+    operations = [operation.operation_id for operation in contract.operations]
+    assert SCHEMAS["OperationId"]["enum"] == operations
+    assert SCHEMAS["FaultOperation"]["enum"] == [*operations, "*"]
+    for parameter in (parameter for operation in contract.operations for parameter in operation.parameters):
+        limits = (parameter.min_length, parameter.max_length)
+        assert limits == (SCHEMAS["Identifier"]["minLength"], SCHEMAS["Identifier"]["maxLength"]), parameter
     contract_schemas = contract.document.data["components"]["schemas"]
     assert SCHEMAS["ExecutionStatus"]["enum"] == list(ExecutionStatus)
     assert list(SCHEMAS["Order"]["properties"]) == list(contract_schemas["OrderProfile"]["properties"]) == list(COLUMNS)
