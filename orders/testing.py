@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any, Literal, Self, TypedDict, TypeVar, cast
+from typing import Any, Literal, NotRequired, Self, TypedDict, TypeVar, cast
 
 from orders.contract import contract_path, load_contract
 from orders.controls.faults import Body, Fault, Kind, When
@@ -33,6 +33,7 @@ __all__ = [
     "ExecutionStatus",
     "Fault",
     "Kind",
+    "NewOrder",
     "OperationId",
     "Outcome",
     "RecordedRequest",
@@ -62,6 +63,17 @@ class StoredOrder(TypedDict):
     execution_status: ExecutionStatus
     assign_time: str
     acquire_time: str | None
+
+
+class NewOrder(TypedDict):
+    """An order to store. `assigned_order_id` is made by the service."""
+
+    order_id: str
+    executor_id: str
+    zone_id: str
+    execution_status: NotRequired[ExecutionStatus]
+    assign_time: NotRequired[datetime | str]
+    acquire_time: NotRequired[datetime | str | None]
 
 
 class ReferenceServer:
@@ -231,6 +243,20 @@ class ReferenceServer:
     def clear_requests(self) -> None:
         """Empty the journal of requests."""
         self._call(lambda: self._controls.journal.clear())
+
+    def add_orders(self, *orders: NewOrder) -> list[StoredOrder]:
+        """Store orders as they are, in any state and with any times: all of them or none. Return them as stored.
+
+        By default, an order is `assigned`. Its `assign_time` is its `acquire_time` or now, and the `acquire_time` of an
+        acquired order is its `assign_time`. A time is a `datetime` with a time zone, or RFC 3339 text. Raises
+        ControlError if a value is wrong, if an `order_id` is stored already, or if an executor would have two active
+        orders.
+        """
+        fields = [
+            {name: value.isoformat() if isinstance(value, datetime) else value for name, value in order.items()}
+            for order in orders
+        ]
+        return cast(list[StoredOrder], self._run(lambda: self._controls.add_orders({"orders": fields})))
 
     def orders(
         self, *, order_id: str | None = None, executor_id: str | None = None, status: ExecutionStatus | None = None

@@ -278,6 +278,17 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     assert (server.faults(), server.requests(), len(server.orders())) == ([], [], 1)
     server.reset()
     assert server.orders() == []
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    added = server.add_orders(
+        {"order_id": "1", "executor_id": "1", "zone_id": "1", "execution_status": "completed", "assign_time": moment},
+        {"order_id": "2", "executor_id": "1", "zone_id": "1"},
+    )
+    assert server.orders() == added
+    assert [(order["execution_status"], order["acquire_time"]) for order in added] == [
+        ("completed", None),
+        ("assigned", None),
+    ]
+    assert added[0]["assign_time"] == "2026-01-31T12:00:00.000000Z"
 
 
 @pytest.mark.parametrize(
@@ -297,6 +308,8 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
         (lambda server: server.requests(since=5), "since must be a time with its offset"),
         (lambda server: server.orders(order_id=5), "order_id must be a string, not 5"),
         (lambda server: server.requests(status=9999), "status must be a whole number from 100 to 599"),
+        (lambda server: server.add_orders(), "orders must be a list of 1 to 1000"),
+        (lambda server: server.add_orders({"order_id": "1", "executor_id": "1"}), "zone_id is missing"),
         (lambda server: server.fail_next("assign_order", count=-1), "count must be a whole number from 1"),
         (lambda server: server.requests("assign"), "operation must be one of"),
         (lambda server: server.requests(since=datetime(2026, 1, 31)), "since must be a time with its offset"),

@@ -20,6 +20,7 @@ from typing import Any
 from orders.contract import RESERVED_PREFIX, Contract, Operation
 from orders.controls.faults import Fault, error_response, make_fault, take_fault
 from orders.controls.journal import Journal, Outcome, RecordedRequest
+from orders.controls.orders import make_orders
 from orders.controls.prefer import mark_applied, preferred_fault, read_preferences
 from orders.controls.schemas import ControlError
 from orders.http.app import App
@@ -69,6 +70,16 @@ class Controls:
             finally:
                 if not self._is_closed:
                     self._delays_end.clear()
+
+    async def add_orders(self, fields: Any) -> list[Row]:
+        """Store the orders in the body of a request, in any state: all of them or none. Raises ControlError."""
+        rows = make_orders(fields)
+        known, busy = await self._orders.add_orders(rows)
+        if known:
+            raise ControlError(f"the order_id {known[0]!r} is stored already")
+        if busy:
+            raise ControlError(f"the executor_id {busy[0]!r} has a stored active order, and can have only one")
+        return rows
 
     async def orders(self, *, limit: int, status: str | None = None, **ids: str) -> tuple[int, list[Row]]:
         """Return the number of stored orders that match, and the `limit` newest of them, the oldest first."""

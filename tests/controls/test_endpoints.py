@@ -34,6 +34,12 @@ def test_a_body_that_is_no_json_object_is_a_400(controls: ControlledClient, body
     assert (response.status_code, message(response)) == (400, complaint)
 
 
+def test_orders_that_are_no_json_are_a_400(controls: ControlledClient) -> None:
+    """The message says what the body must be."""
+    response = controls.control("POST", "orders", content=b"[}")
+    assert (response.status_code, message(response)) == (400, "the body must be JSON")
+
+
 @pytest.mark.parametrize("depth", [900, 950, 1000, 60_000])
 def test_a_deep_body_is_a_400(controls: ControlledClient, depth: int) -> None:
     """However deep a body is, it is refused, and it is no internal error."""
