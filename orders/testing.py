@@ -36,6 +36,7 @@ __all__ = [
     "NewOrder",
     "OperationId",
     "Outcome",
+    "OutcomeName",
     "RecordedRequest",
     "ReferenceServer",
     "StoredOrder",
@@ -46,6 +47,7 @@ T = TypeVar("T")
 
 # Written out, so that a type checker finds a misspelt value.
 OperationId = Literal["assign_order", "acquire_order", "cancel_order"]
+OutcomeName = Literal["pending", "answered", "dropped", "reset", "truncated", "abandoned"]
 ExecutionStatus = Literal["assigned", "acquired", "completed", "cancelled"]
 
 IDLE_TIMEOUT_S = 60.0
@@ -229,15 +231,22 @@ class ReferenceServer:
         self._call(lambda: self._controls.faults.clear())
 
     def requests(
-        self, operation: OperationId | None = None, *, status: int | None = None, since: datetime | str | None = None
+        self,
+        operation: OperationId | None = None,
+        *,
+        outcome: Outcome | OutcomeName | None = None,
+        status: int | None = None,
+        since: datetime | str | None = None,
     ) -> list[RecordedRequest]:
         """Return the last 1,000 requests with their answers, the oldest first.
 
-        The arguments select the requests of an operation, with a status, or since a time. The time is a `datetime` with
-        a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
+        The arguments select the requests of an operation, with an outcome, with a status, or since a time. The time is
+        a `datetime` with a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
         """
         moment = since.isoformat() if isinstance(since, datetime) else since
-        filters = check_parameters("list_requests", _given(operation=operation, status=status, since=moment))
+        filters = check_parameters(
+            "list_requests", _given(operation=operation, outcome=outcome, status=status, since=moment)
+        )
         return self._call(lambda: self._controls.journal.find(**filters))
 
     def clear_requests(self) -> None:

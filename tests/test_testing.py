@@ -257,13 +257,14 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     assert own_client.acquire("executor").status_code == 200
     server.fail_next("*", order_id="order", status=502)
     assert [own_client.cancel(order_id).status_code for order_id in ("other", "order")] == [200, 502]
-    server.fail_next("assign_order", "drop", when="after")
+    dropped = server.fail_next("assign_order", "drop", when="after")
     with pytest.raises(httpx.RemoteProtocolError):
         own_client.assign("order", "executor")
     middle = datetime.now(UTC)
     assert message(own_client.assign("order", "executor")) == ALREADY_EXISTS
     assert message(own_client.acquire("executor")) == ACQUIRED
     assert [request.outcome for request in server.requests("assign_order")] == ["dropped", "answered"]
+    assert [request.fault for request in server.requests(outcome="dropped")] == [dropped]
     assert [request.operation for request in server.requests(since=middle)] == ["assign_order", "acquire_order"]
     last = server.requests()[-1]
     assert server.requests(since=last.time) == [last]
@@ -307,6 +308,7 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
         ),
         (lambda server: server.requests(since=5), "since must be a time with its offset"),
         (lambda server: server.orders(order_id=5), "order_id must be a string, not 5"),
+        (lambda server: server.requests(outcome="lost"), "outcome must be one of pending, answered, dropped"),
         (lambda server: server.requests(status=9999), "status must be a whole number from 100 to 599"),
         (lambda server: server.add_orders(), "orders must be a list of 1 to 1000"),
         (lambda server: server.add_orders({"order_id": "1", "executor_id": "1"}), "zone_id is missing"),
@@ -411,6 +413,7 @@ def test_nothing_accumulates(server: ReferenceServer, own_client: Client) -> Non
 def test_the_types_have_every_value(contract: Contract) -> None:
     """A type checker accepts the operations, statuses and columns that exist, and no others."""
     assert list(get_args(testing.OperationId)) == [operation.operation_id for operation in contract.operations]
+    assert list(get_args(testing.OutcomeName)) == list(testing.Outcome)
     assert list(get_args(testing.ExecutionStatus)) == list(models.ExecutionStatus)
     assert tuple(testing.StoredOrder.__annotations__) == models.COLUMNS
 

@@ -40,6 +40,13 @@ class Controls:
         self._unrecorded = app.paths() - {operation.path for operation in contract.operations}
         self._handler = app.handler
         self._unknown_error = app.common_responses["UnknownError"]
+        # This refusal does not say that the request is wrong: a repeated assign gets it too (D3).
+        self._already_exists = {
+            message_response(answer.status, answer.message()).body
+            for operation in contract.operations
+            for name, answer in operation.answers.items()
+            if name == "OrderAlreadyExists"
+        }
         self._orders = orders
         self._reset_lock = asyncio.Lock()  # New requests wait for a reset, which holds it.
         self._in_flight: set[asyncio.Task[Any]] = set()
@@ -113,7 +120,10 @@ class Controls:
         outcome = Outcome.ANSWERED
         response: Response | None = self._unknown_error  # If the handler raises an error, the client gets this.
         try:
-            response = await (self._answer(request, operation, recorded) if operation else self._handler(request))
+            if operation is None:
+                response = await self._answer_normally(request, recorded)
+            else:
+                response = await self._answer(request, operation, recorded)
             return response
         except NoAnswer as no_answer:
             outcome, response = Outcome(no_answer.ending), no_answer.beginning
@@ -132,16 +142,23 @@ class Controls:
             else:
                 fault = take_fault(self.faults, operation, recorded.parameters)
         except ControlError as error:
+            recorded.mistake = True
             return message_response(400, f"Invalid header Prefer: {error}")
         recorded.fault = fault
         if fault is None:
-            response = await self._handler(request)
+            response = await self._answer_normally(request, recorded)
         elif fault.when == "before":
-            response = await self._apply(fault, operation) or await self._handler(request)
+            response = await self._apply(fault, operation) or await self._answer_normally(request, recorded)
         else:
-            answer = await self._handler(request)
+            answer = await self._answer_normally(request, recorded)
             response = await self._apply(fault, operation, answer) or answer
         return mark_applied(response, preferences, fault)
+
+    async def _answer_normally(self, request: Request, recorded: RecordedRequest) -> Response:
+        """Answer a request without a fault, and record whether the client has made a mistake."""
+        response = await self._handler(request)
+        recorded.mistake = 400 <= response.status < 500 and response.body not in self._already_exists
+        return response
 
     async def _apply(self, fault: Fault, operation: Operation, answer: Response | None = None) -> Response | None:
         """Wait for a fault's delay; return its error, or None if it has none.

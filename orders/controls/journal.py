@@ -39,7 +39,8 @@ class RecordedRequest:
     """A request in the journal, with its answer if it has one.
 
     `target` is the path and the query as the client sent them. `parameters` are those of the query, decoded; if a name
-    is repeated, the last value counts. The names of `headers` are in lower case. Long texts are cut.
+    is repeated, the last value counts. The names of `headers` are in lower case. Long texts are cut. With `mistake`,
+    the request itself is wrong: its path, its method, a parameter, or its `Prefer`.
     """
 
     number: int
@@ -50,6 +51,7 @@ class RecordedRequest:
     parameters: dict[str, str]
     headers: dict[str, str]
     body: str
+    mistake: bool = False
     fault: Fault | None = None
     outcome: Outcome = Outcome.PENDING
     status: int | None = None
@@ -109,6 +111,7 @@ class Journal:
     def find(
         self,
         operation: str | None = None,
+        outcome: str | None = None,
         status: int | None = None,
         since: str | None = None,
         after: int = 0,
@@ -123,6 +126,7 @@ class Journal:
             replace(request)
             for request in self._requests
             if operation in (None, request.operation)
+            and outcome in (None, request.outcome)
             and status in (None, request.status)
             and request.time >= earliest
             and request.number > after

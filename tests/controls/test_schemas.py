@@ -73,7 +73,7 @@ def test_the_definition_agrees_with_the_code() -> None:
         assert list(schema["properties"]) == fields
     assert KINDS["error"]["properties"]["body"]["enum"] == list(get_args(Body))
     assert list(SCHEMAS["Request"]["properties"]) == list(RecordedRequest.__dataclass_fields__)
-    assert SCHEMAS["Request"]["properties"]["outcome"]["enum"] == list(Outcome)
+    assert SCHEMAS["Outcome"]["enum"] == list(Outcome)
     listed = DEFINITION["paths"]["/_controls/requests"]["get"]["responses"]["200"]["content"]["application/json"]
     assert listed["schema"]["properties"]["requests"]["maxItems"] == MAX_REQUESTS
 
@@ -103,7 +103,7 @@ def test_the_definition_is_served(controls: ControlledClient) -> None:
         (
             "list_requests",
             {"opertion": "x"},
-            "unknown parameter 'opertion'; list_requests has operation, status, since, after, limit",
+            "unknown parameter 'opertion'; list_requests has operation, outcome, status, since, after, limit",
         ),
         (
             "list_orders",
@@ -114,6 +114,11 @@ def test_the_definition_is_served(controls: ControlledClient) -> None:
             "list_requests",
             {"operation": ""},
             "operation must be one of assign_order, acquire_order, cancel_order, not ''",
+        ),
+        (
+            "list_requests",
+            {"outcome": "lost"},
+            "outcome must be one of pending, answered, dropped, reset, truncated, abandoned, not 'lost'",
         ),
         ("list_requests", {"status": "bad"}, "status must be a whole number from 100 to 599, not 'bad'"),
         ("list_requests", {"status": 99}, "status must be a whole number from 100 to 599, not 99"),
