@@ -4,6 +4,7 @@ import asyncio
 import gc
 import http.client
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -460,6 +461,77 @@ def test_the_package_is_the_project_s_own(request):
 """
 
 
+FAILING_TESTS = """
+import urllib.error, urllib.request
+import pytest
+
+def acquire(url, executor_id="1", times=1):
+    for _ in range(times):
+        try:
+            urllib.request.urlopen(f"{url}/order/acquire?executor_id={executor_id}").close()
+        except (urllib.error.HTTPError, ConnectionError) as error:
+            getattr(error, "close", int)()
+
+def test_faults_and_a_mistake(orders_url, orders_server):
+    orders_server.fail_next("*", status=502, body="empty")
+    orders_server.fail_next("*", "drop", when="after")
+    acquire(orders_url, times=3)
+    acquire(orders_url, executor_id="")
+    assert False
+
+def test_many_requests(orders_url):
+    acquire(orders_url, times=25)
+    assert False
+
+@pytest.fixture
+def broken(orders_url):
+    acquire(orders_url, executor_id="in-a-fixture")
+    assert False
+
+def test_a_broken_fixture(broken):
+    pass
+
+def test_without_requests(orders_url):
+    assert False
+
+def test_a_stopped_server(orders_url, orders_server):
+    orders_server.stop()
+    try:
+        assert False
+    finally:
+        acquire(orders_url)
+
+def test_without_the_server():
+    assert False
+
+@pytest.mark.xfail
+def test_that_is_expected_to_fail(orders_server):
+    orders_server.start()
+    assert False
+
+def test_that_passes(orders_url):
+    acquire(orders_url, executor_id="passed")
+"""
+NO_ORDERS_LINE = ': 200 {"message": "There are no orders assigned to you"}'
+MISSING = '{"message": "Missing parameters, please provide executor_id"}'
+JOURNALS = {
+    "test_faults_and_a_mistake": [
+        '1. GET /order/acquire?executor_id=1: 502 "" [fault: error before]',
+        "2. GET /order/acquire?executor_id=1: dropped [fault: drop after]",
+        f"3. GET /order/acquire?executor_id=1{NO_ORDERS_LINE}",
+        f"4. GET /order/acquire?executor_id=: 400 {MISSING} [mistake]",
+    ],
+    "test_many_requests": [
+        "(5 earlier requests)",
+        *(f"{n}. GET /order/acquire?executor_id=1{NO_ORDERS_LINE}" for n in range(6, 26)),
+    ],
+    "ERROR at setup of test_a_broken_fixture": [f"1. GET /order/acquire?executor_id=in-a-fixture{NO_ORDERS_LINE}"],
+    "test_without_requests": ["no requests"],
+    "test_a_stopped_server": ["not available: the server is not running"],
+    "test_without_the_server": [],
+}
+
+
 def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
     """Run pytest in another project, where this one is only a plugin; return the output."""
     (directory / "pytest.ini").write_text("[pytest]\n")
@@ -493,6 +565,19 @@ def test_the_fixtures_reset_the_server_for_each_test(tmp_path: Path, options: tu
     """Each test finds an empty service, and each process has one server, with one process or several."""
     (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
     assert "10 passed" in foreign_pytest(tmp_path, *options)
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_the_report_of_a_failed_test_has_the_journal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """It has the last 20 requests if the test uses the server, in one process or several. Other reports have none."""
+    (tmp_path / "test_failing.py").write_text(FAILING_TESTS)
+    output = foreign_pytest(tmp_path, *options, expected=1)
+    _, *parts = re.split(r"^_{3,} (.*) _{3,}$", output.partition("= short test summary")[0], flags=re.MULTILINE)
+    journals = {}
+    for name, report in zip(parts[::2], parts[1::2], strict=True):
+        section = re.search(r"^-+ Journal of orders_server -+\n((?:[^=].*\n)*)", report, re.MULTILINE)
+        journals[name] = section[1].splitlines() if section else []
+    assert journals == JOURNALS, output
 
 
 def test_the_plugin_costs_nothing_until_it_is_used(tmp_path: Path) -> None:

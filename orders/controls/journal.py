@@ -65,6 +65,19 @@ class RecordedRequest:
         if response is not None:
             self.status, self.answer = response.status, content_of(response)
 
+    def __str__(self) -> str:
+        """Return one line: the request, its outcome or answer, and why the answer is not the usual one."""
+        parts = [f"{self.number}. {self.method} {self.target}:"]
+        if self.outcome != Outcome.ANSWERED:
+            parts.append(self.outcome)
+        if self.status is not None:
+            parts.append(f"{self.status} {json.dumps(self.answer, ensure_ascii=False)}")
+        if self.fault is not None:
+            parts.append(f"[fault: {self.fault.kind} {self.fault.when}]")
+        if self.mistake:
+            parts.append("[mistake]")
+        return " ".join(parts)
+
     def size(self) -> int:
         """Return about how many bytes the request and its answer have as JSON."""
         texts = [self.target, self.body, *self.parameters, *self.parameters.values(), *self.headers]
