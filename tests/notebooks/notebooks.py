@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from copy import deepcopy
+from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
 
@@ -80,13 +81,16 @@ def run(stored: NotebookNode) -> NotebookNode:
             error.add_note(f"This is code cell {client.code_cells_executed}.")
             raise
     for before, after in zip(code_cells(stored), code_cells(fresh), strict=True):
-        after.outputs = [output for output in after.outputs if output.get("name") != "stderr"]
+        for output in after.outputs:
+            data = output.get("data", {})
+            data.pop(WIDGET, None)
+            # Images are not compared. A change of the code that draws them is noticed.
+            if any(kind.startswith("image/") for kind in data):
+                output.metadata["source"] = sha256(after.source.encode()).hexdigest()[:8]
         after.outputs = [
             old if old and comparable(old) == comparable(new) else new
             for old, new in zip_longest(before.outputs[: len(after.outputs)], after.outputs)
         ]
-        for output in after.outputs:
-            output.get("data", {}).pop(WIDGET, None)
     # The version of Python does not matter.
     language = stored.metadata.get("language_info", {})
     if {**language, "version": ""} == {**fresh.metadata.language_info, "version": ""}:
@@ -99,7 +103,7 @@ def comparable(output: NotebookNode) -> str:
     if output.output_type == "stream":
         return f"{output.name}:\n{normalised(output.text)}"
     data = {kind: "" if kind.startswith("image/") else normalised(str(text)) for kind, text in output.data.items()}
-    return "\n".join(f"{kind}:\n{text}" for kind, text in sorted(data.items()) if kind != WIDGET)
+    return "\n".join([*(f"{kind}:\n{text}" for kind, text in sorted(data.items())), str(output.metadata)])
 
 
 def normalised(text: str) -> str:

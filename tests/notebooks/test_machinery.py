@@ -12,7 +12,7 @@ from tests.notebooks.notebooks import as_text, normalised, run
 def notebook_of(*sources: str) -> NotebookNode:
     """Return a notebook with these code cells."""
     cells = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources, 1)]
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook: NotebookNode = new_notebook(cells=cells, metadata={"kernelspec": kernel})
     return notebook
 
@@ -56,14 +56,16 @@ def test_outputs_that_a_cell_no_longer_has_are_removed() -> None:
     assert run(stored).cells[0].outputs == [new_output("stream", text="one\n")]
 
 
-def test_an_image_stays_while_the_rest_of_its_output_is_equal() -> None:
-    """A chart that looks different stays as it was stored. A live widget is not stored; its picture is."""
+def test_an_image_stays_while_its_cell_is_the_same() -> None:
+    """A chart that looks different stays as it was stored, until its cell is changed. A live widget is not stored."""
     show = "display({'image/png': 'BBBB', 'text/plain': 'a chart', WIDGET: {'model_id': '1'}}, raw=True)"
     show = f"WIDGET = 'application/vnd.jupyter.widget-view+json'\n{show}"
     fresh = run(notebook_of(show))
     assert fresh.cells[0].outputs[0].data == {"image/png": "BBBB", "text/plain": "a chart"}
     fresh.cells[0].outputs[0].data["image/png"] = "AAAA"
     assert as_text(run(fresh)) == as_text(fresh)
+    fresh.cells[0].source += "  # changed"
+    assert run(fresh).cells[0].outputs[0].data["image/png"] == "BBBB"
 
 
 @pytest.mark.parametrize(
