@@ -58,9 +58,8 @@ class Controls:
         fault = make_fault(fields)
         for operation in self._operations.values():
             known = [parameter.name for parameter in operation.parameters]
-            unknown = next((name for name in fault.ids() if name not in known), None)
-            if unknown and fault.operation == operation.operation_id:
-                raise ControlError(f"{fault.operation} has no {unknown}; it has {', '.join(known)}")
+            if fault.operation == operation.operation_id and (unknown := fault.ids().keys() - {*known}):
+                raise ControlError(f"{fault.operation} has no {', '.join(unknown)}; it has {', '.join(known)}")
         self.faults.append(fault)
         return fault
 

@@ -39,8 +39,8 @@ def make_orders(fields: Any) -> list[Row]:
 def _times(order: dict[str, Any], name: str, now: str) -> dict[str, str | None]:
     """Return the times of an order as the table has them. Raises ControlError if they do not fit its state."""
     status = order.get("execution_status", DEFAULTS["execution_status"])
-    given = {column: order.get(column) for column in ("assign_time", "acquire_time")}
-    assign_time, acquire_time = (time and rfc3339(datetime.fromisoformat(time)) for time in given.values())
+    given = (order.get("assign_time"), order.get("acquire_time"))
+    assign_time, acquire_time = (time and rfc3339(datetime.fromisoformat(time)) for time in given)
     assign_time = assign_time or acquire_time or now
     if status == ExecutionStatus.ACQUIRED:
         acquire_time = acquire_time or assign_time
