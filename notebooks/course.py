@@ -131,7 +131,7 @@ def table(rows: Iterable[Mapping[str, Any]], *columns: str) -> Markdown:
 
 def _cell(value: Any) -> str:
     text = "" if value is None else str(value)
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def journal(requests: Iterable[RecordedRequest]) -> Markdown:

@@ -46,7 +46,7 @@ def check_retry(retry: Retry, pause_s: Callable[[int], float]) -> None:
     passed = 0
     for outcomes, expected, sentence in CASES:
         got = _try(retry, outcomes, pause_s)
-        wanted = f"GaveUp after {ATTEMPTS} attempts" if expected is None else _result(*expected, len(outcomes))
+        wanted = f"GaveUp after {_count(ATTEMPTS)}" if expected is None else _result(*expected, len(outcomes))
         passed += got == wanted
         print(f"{'✓' if got == wanted else '✗'} {sentence}")
         if got != wanted:
@@ -71,7 +71,7 @@ def _try(retry: Retry, outcomes: Sequence[int | httpx.TransportError], pause_s: 
         answer, in_doubt = retry(send, pauses.append)
         result = _result(answer.status_code, in_doubt, sent)
     except GaveUp:
-        result = f"GaveUp after {sent} attempts"
+        result = f"GaveUp after {_count(sent)}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     allowed = [pause_s(attempt) for attempt in range(1, sent)]
@@ -81,7 +81,11 @@ def _try(retry: Retry, outcomes: Sequence[int | httpx.TransportError], pause_s: 
 
 
 def _result(status: int, in_doubt: bool, attempts: int) -> str:
-    return f"{status}, {'in doubt' if in_doubt else 'not in doubt'}, after {attempts} attempts"
+    return f"{status}, {'in doubt' if in_doubt else 'not in doubt'}, after {_count(attempts)}"
+
+
+def _count(attempts: int) -> str:
+    return "1 attempt" if attempts == 1 else f"{attempts} attempts"
 
 
 def _name(outcome: int | httpx.TransportError) -> str:
