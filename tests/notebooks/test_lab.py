@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from harness.processes import end_group, start
 from harness.programs import require_program
 from harness.server import is_listening, wait_until
-from tests.notebooks.notebooks import FOLDER, NOTEBOOKS, ROOT
+from tests.notebooks.notebooks import FOLDER, NOTEBOOKS, ROOT, read
 
 TOKEN = "token"
 TIMEOUT_MS = 60_000
@@ -37,12 +37,13 @@ def test_pages_and_tox_have_the_same_command() -> None:
     assert len(set(commands().values())) == 1, commands()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address that JupyterLab prints after that command, without a browser.
 
     JupyterLab chooses the first free port. With port 0, the address would not have the real port.
     """
+    home = str(tmp_path_factory.mktemp("home"))
     _, *arguments = shlex.split(commands()["tox.ini"])
     options = [
         "--no-browser",
@@ -51,9 +52,9 @@ def lab(tmp_path: Path) -> Iterator[str]:
         "--LabApp.expose_app_in_browser=true",
     ]
     environment = {
-        "HOME": str(tmp_path),
+        "HOME": home,
         "PATH": str(Path(sys.executable).parent),
-        "JUPYTER_RUNTIME_DIR": str(tmp_path),
+        "JUPYTER_RUNTIME_DIR": home,
     }
     server = start([sys.executable, "-m", "jupyter", *arguments, *options], cwd=ROOT, env=environment, stdout=None)
     try:
@@ -110,9 +111,14 @@ CONTEXT = "window.jupyterapp?.shell.currentWidget?.context"
 
 
 def test_a_notebook_that_is_opened_is_not_modified(page: Page) -> None:
-    """A notebook that is opened, with a kernel, has nothing to save."""
-    page.wait_for_timeout(1000)
-    assert page.evaluate(f"{CONTEXT}.model.dirty") is False
+    """A notebook that is opened, with a kernel, keeps its metadata, except for the version of another Python."""
+    opened = page.evaluate(
+        f"{CONTEXT}.sessionContext.session.kernel.info.then(() => {CONTEXT}.model.toJSON().metadata)"
+    )
+    stored = read(FOLDER / "2_lifecycle.ipynb").metadata
+    for metadata in (opened, stored):
+        del metadata["language_info"]["version"]
+    assert opened == stored
 
 
 def test_the_panel_shows_rows_and_answers(page: Page, refresh: bool) -> None:
