@@ -1,5 +1,6 @@
 """Executes notebooks in fresh kernels, and keeps the stored outputs that a run reproduces."""
 
+import json
 import os
 import re
 import tempfile
@@ -103,7 +104,8 @@ def comparable(output: NotebookNode) -> str:
     if output.output_type == "stream":
         return f"{output.name}:\n{normalised(output.text)}"
     data = {kind: "" if kind.startswith("image/") else normalised(str(text)) for kind, text in output.data.items()}
-    return "\n".join([*(f"{kind}:\n{text}" for kind, text in sorted(data.items())), str(output.metadata)])
+    metadata = json.dumps(output.metadata, sort_keys=True)
+    return "\n".join([*(f"{kind}:\n{text}" for kind, text in sorted(data.items())), metadata])
 
 
 def normalised(text: str) -> str:
