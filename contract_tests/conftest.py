@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from contract_tests.clauses import CLAUSES, Level
-from contract_tests.suite import report, server
+from contract_tests.suite import evidence, report, server
 from contract_tests.suite.run import BUDGETS, ExitCode, Run, ServerLost, Violation
 from contract_tests.suite.scenario import Scenario
 from contract_tests.suite.transport import Target
+from contract_tests.suite.waiting import WaitingOrders
 
 # A run that is still going on so long after its time limit is stuck, and ended from outside.
 STUCK_S = 120
@@ -45,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--level",
         choices=[level.lower() for level in Level],
         default="should",
-        help="must: clauses of level SHOULD are checked and reported, but do not fail the run (default: should)",
+        help="clauses of lower levels are checked and reported, but do not fail the run (default: should)",
     )
     group.addoption(
         "--clause",
@@ -127,6 +128,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
                 url = stack.enter_context(server.reference_server())
                 run.target = Target(url, run.target.timeout_s)
             server.check_is_the_service(run)
+            server.learn_wording(run)
         except ServerLost as error:
             run.errors.append(str(error))
             session.shouldstop = "there is no server to check"
@@ -136,6 +138,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         result = yield
         if run.requests and not run.errors:
             run.passed.add("ERROR-2")
+            evidence.shorten_all(run)
         return result
 
 
@@ -178,7 +181,7 @@ def pytest_runtest_makereport(
                 run.passed |= run.clauses
         case Violation():
             for clause in run.clauses - {error.failure.clause}:
-                run.unfinished.setdefault(clause, f"{error.failure.clause} failed first")
+                run.stopped_by.setdefault(clause, error.failure.clause)
         case ServerLost() | pytest.skip.Exception():
             for clause in run.clauses:
                 run.unfinished.setdefault(clause, str(error))
@@ -244,6 +247,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def run(pytestconfig: pytest.Config) -> Run:
     """The run of which the test is part."""
     return pytestconfig.stash[_RUN]
+
+
+@pytest.fixture(scope="session")
+def waiting_orders(pytestconfig: pytest.Config) -> WaitingOrders:
+    """Orders that wait together."""
+    return WaitingOrders(pytestconfig.stash[_RUN])
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from contract_tests.suite.contract import ASSIGN, MAX_LENGTH
 from contract_tests.suite.run import Run, Violation
 from contract_tests.suite.scenario import Scenario, repeated
 from contract_tests.suite.settings import SETTINGS
-from contract_tests.suite.transport import Connection, Request, Response
+from contract_tests.suite.transport import Connection, Request, Response, Step
 
 
 @pytest.fixture(params=["unseen", "acquired"])
@@ -42,47 +42,49 @@ def test_a_new_order_completes_the_active_one(scenario: Scenario, acquired: bool
     for old, new in itertools.pairwise(orders):
         assign(scenario, new, acquired)
         scenario.cancel_nothing(old.order_id)
-        scenario.acquire(new)
+
+
+@pytest.mark.clause("LIFE-1")
+def test_the_new_order_is_handed_out(scenario: Scenario) -> None:
+    """The executor acquires the new order, and not the one that it replaced."""
+    order = scenario.prepare(executor_id=scenario.prepare().executor_id)
+    scenario.acquire(order)
 
 
 @pytest.mark.clause("LIFE-1")
 def test_orders_assigned_in_a_row_leave_the_last_one(scenario: Scenario) -> None:
-    """Of many orders that nobody acquired in between, only the last one is active. All stay known."""
+    """Of many orders that nobody acquired in between, only the last one is active."""
     orders = [scenario.new_order()]
     orders += [scenario.new_order(orders[0].executor_id) for _ in range(24)]
     for order in orders:
         scenario.assign(order)
-    scenario.acquire(orders[-1])
     for order in orders[:-1]:
         scenario.cancel_nothing(order.order_id)
-        scenario.assign_known(order)
     scenario.acquire(orders[-1])
-    scenario.cancel(orders[-1])
 
 
 @pytest.mark.clause("LIFE-2")
 def test_a_cancelled_order_is_not_handed_out(scenario: Scenario, acquired: bool) -> None:
     """After each cancel the executor has nothing, and can be assigned the next order."""
-    order = scenario.new_order()
+    order = scenario.prepare("acquired" if acquired else "assigned")
     for _ in range(3):
-        assign(scenario, order, acquired)
-        scenario.cancel(order)
+        with scenario.preparation():
+            scenario.cancel(order)
         scenario.acquire_nothing(order.executor_id)
         scenario.acquire_nothing(order.executor_id)
         order = scenario.new_order(order.executor_id)
-    scenario.assign(order)
-    scenario.acquire(order)
+        assign(scenario, order, acquired)
 
 
 @pytest.mark.clause("LIFE-2")
 def test_a_cancelled_order_s_executor_is_free_at_once(scenario: Scenario, acquired: bool) -> None:
     """Without an acquire after the cancel, the executor's next order is created and active."""
-    order = scenario.new_order()
+    order = scenario.prepare("acquired" if acquired else "assigned")
     for _ in range(3):
-        assign(scenario, order, acquired)
-        scenario.cancel(order)
+        with scenario.preparation():
+            scenario.cancel(order)
         order = scenario.new_order(order.executor_id)
-    scenario.assign(order)
+        assign(scenario, order, acquired)
     scenario.acquire(order)
 
 
@@ -94,6 +96,8 @@ def test_completed_orders_do_not_come_back(scenario: Scenario, acquired: bool) -
     with scenario.preparation():
         for order in orders:
             assign(scenario, order, acquired)
+        for order in orders[:-1]:
+            scenario.cancel_nothing(order.order_id)
         scenario.cancel(orders[-1])
     scenario.acquire_nothing(orders[0].executor_id)
     for order in orders:
@@ -135,7 +139,6 @@ def test_cancelling_an_ended_order_disturbs_nobody(scenario: Scenario, end: str,
         assign(scenario, new, acquired)
     scenario.cancel_nothing(old.order_id)
     scenario.acquire(new)
-    scenario.cancel(new)
 
 
 @pytest.mark.clause("LIFE-4")
@@ -149,13 +152,11 @@ def test_executors_do_not_touch_each_other(scenario: Scenario, acquired: bool) -
         first = scenario.acquire(other)
     for _ in range(2):
         assign(scenario, own, acquired)
-        scenario.check(scenario.acquire(other).body == first.body, expected)
+        scenario.check_same(scenario.acquire(other), first, expected)
         own = scenario.new_order(own.executor_id)
     assign(scenario, own, acquired)
     scenario.cancel(own)
-    scenario.check(scenario.acquire(other).body == first.body, expected)
-    scenario.acquire_nothing(own.executor_id)
-    scenario.cancel(other)
+    scenario.check_same(scenario.acquire(other), first, expected)
 
 
 @pytest.mark.clause("LIFE-4")
@@ -209,7 +210,6 @@ def test_a_refused_assign_registers_nothing(scenario: Scenario, name: str, bad: 
     scenario.check(400 <= response.status < 500, "a refusal (4xx)")
     scenario.acquire(current)
     scenario.assign(order)
-    scenario.acquire(order)
 
 
 @pytest.mark.clause("LIFE-5")
@@ -220,7 +220,6 @@ def test_a_refused_cancel_cancels_nothing(scenario: Scenario, bad: str) -> None:
     response = scenario.send(with_bad_field(cancel_request(order.order_id), "order_id", bad))
     scenario.check(400 <= response.status < 500, "a refusal (4xx)")
     scenario.acquire(order)
-    scenario.cancel(order)
 
 
 @dataclass
@@ -232,6 +231,7 @@ class Kept:
     completed: Order
     newer: Order
     profile: Response
+    steps: list[Step]
 
 
 @pytest.fixture(scope="session")
@@ -245,7 +245,7 @@ def test_some_orders_are_left_at_the_start(scenario: Scenario, kept: list[Kept])
     """At the start, an acquired, a cancelled and a completed order are left alone until the end of the run."""
     acquired, cancelled, completed = scenario.prepare(), scenario.prepare("cancelled"), scenario.prepare()
     newer = scenario.prepare(executor_id=completed.executor_id)
-    kept.append(Kept(acquired, cancelled, completed, newer, scenario.acquire(acquired)))
+    kept.append(Kept(acquired, cancelled, completed, newer, scenario.acquire(acquired), scenario.steps))
 
 
 @pytest.mark.clause("LIFE-7")
@@ -255,14 +255,16 @@ def test_they_are_the_same_at_the_end(scenario: Scenario, kept: list[Kept]) -> N
     if not kept:
         pytest.skip("nothing was left at the start")
     (orders,) = kept
+    scenario.steps = orders.steps
+    # Bytes that are not HTTP may have broken the server in the meantime.
+    scenario.relies = frozenset({"WIRE-5"})
     for order in (orders.acquired, orders.cancelled, orders.completed, orders.newer):
         scenario.assign_known(order)
     expected = f"the bytes of {scenario.run.elapsed_s:.0f} s ago"
-    scenario.check(scenario.acquire(orders.acquired).body == orders.profile.body, expected)
+    scenario.check_same(scenario.acquire(orders.acquired), orders.profile, expected)
     scenario.acquire(orders.newer)
     scenario.acquire_nothing(orders.cancelled.executor_id)
     scenario.cancel_nothing(orders.completed.order_id)
-    scenario.cancel(orders.acquired)
 
 
 # The first random histories may take so long, however slow the server is.
@@ -286,7 +288,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.scenario = Scenario(self.run, *self.connections)
         self.state = model.State()
         self.token = self.run.new_id("history")
-        self.first: dict[Order, bytes] = {}
+        self.first: dict[Order, Response] = {}
 
     def call(self, request: Request) -> None:
         """Make a call, and compare the answer with the model's."""
@@ -298,8 +300,8 @@ class Lifecycle(RuleBasedStateMachine):
             response = self.scenario.call(request, expected.answer if expected else None)
             if expected and expected.order:
                 self.scenario.check_profile(response, expected.order)
-                first = self.first.setdefault(expected.order, response.body)
-                self.scenario.check(response.body == first, f"the bytes of the first acquire: {first.decode()}")
+                first = self.first.setdefault(expected.order, response)
+                self.scenario.check_same(response, first, "the bytes of the first acquire")
         except Violation:
             # The search for a shorter history may take as long as the budget allows.
             type(self).end = min(self.end, time.monotonic() + self.run.budget.lifecycle_s)

@@ -137,11 +137,11 @@ class AcquireTakesFromAnother(Store):
 class AcquireTimeMoves(Store):
     """Every acquire sets `acquire_time` to the current time."""
 
-    def active_order(self, executor_id: str) -> Order | None:
-        order = super().active_order(executor_id)
-        if order and order.acquire_time:
-            self.mark_acquired(order)
-        return order
+    def acquire(self, executor_id: str) -> Profile | None:
+        with self.lock:
+            if (order := self.active_order(executor_id)) and order.acquire_time:
+                self.mark_acquired(order)
+            return super().acquire(executor_id)
 
 
 @faults.breaks("ACQUIRE-4")
