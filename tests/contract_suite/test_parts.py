@@ -66,8 +66,8 @@ def test_imports_go_one_way() -> None:
 
 
 def test_the_readme_lists_the_clauses() -> None:
-    """The table in the suite's README is the one that `python -m contract_tests` prints."""
-    assert table() in (SUITE / "README.md").read_text("utf-8"), "print it with `python -m contract_tests`"
+    """The table in the suite's README is the one that `orders-contract --clauses` prints."""
+    assert table() in (SUITE / "README.md").read_text("utf-8"), "print it with `orders-contract --clauses`"
 
 
 def test_every_clause_has_a_test() -> None:
@@ -80,7 +80,7 @@ def test_every_clause_has_a_test() -> None:
 def test_the_readme_has_every_option_and_exit_code() -> None:
     """The options and exit codes in the README are those of the code."""
     readme = (SUITE / "README.md").read_text("utf-8")
-    options = set(re.findall(r'"(--[a-z-]+)"', Path(conftest.__file__).read_text("utf-8")))
+    options = set(re.findall(r'add\(\s*"(--[a-z-]+)"', (SUITE / "options.py").read_text("utf-8")))
     assert options == set(re.findall(r"^\| `(--[a-z-]+)", readme, re.MULTILINE))
     assert re.findall(r"^\| (\d) \|", readme, re.MULTILINE) == [str(code) for code in range(6)]
 
