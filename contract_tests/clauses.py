@@ -99,14 +99,15 @@ _ALL = [
     _must("CANCEL-2", f"If `order_id` is absent, the answer to cancel is {_quote(MISSING[CANCEL])}."),
     _must(
         "CANCEL-3",
-        f"The answer to a cancel of a cancelled, completed or unknown order is {_quote(not_active('…'))}.",
+        f"The answer to a cancel of a cancelled or unknown order is {_quote(not_active('…'))}.",
     ),
     _should("CANCEL-4", "D5", "An acquired order can be cancelled too."),
     _should("CANCEL-5", "D7", "The id in the answer to cancel is exactly the id in the request."),
     _should(
         "LIFE-1",
         "D2",
-        "Assigning a new order to an executor completes their active order, acquired or not. They acquire the new one.",
+        "Assigning a new order to an executor completes their active order, acquired or not: it can no longer be "
+        "cancelled, and they acquire the new one.",
     ),
     _must("LIFE-2", "A cancelled order is not handed out, and its executor can be assigned another."),
     _should("LIFE-3", "D1, D5", "A completed or cancelled order never becomes active again."),

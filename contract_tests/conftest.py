@@ -101,11 +101,15 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
             # A wrapper cannot leave the loop out.
             session.items.clear()
         stack.enter_context(_time_limit(session, run, stack.close))
-        result = yield
-        if run.requests and not run.errors:
-            run.passed.add("ERROR-2")
-            evidence.shorten_all(run)
-        return result
+        try:
+            result = yield
+            if run.requests and not run.errors:
+                run.passed.add("ERROR-2")
+            return result
+        finally:
+            # The server may be stopped after this. A run that ends early has evidence, too.
+            if not run.errors:
+                evidence.shorten_all(run)
 
 
 @contextlib.contextmanager

@@ -113,7 +113,6 @@ def test_the_assign_time_is_near_the_server_s_time(scenario: Scenario) -> None:
 def test_the_times_differ_by_as_long_as_the_client_waited(scenario: Scenario, waiting_orders: WaitingOrders) -> None:
     """The times of an order are those of its assign and its first acquire, whatever others do in between."""
     order = waiting_orders.take("alone", scenario)
-    scenario.acquire(scenario.prepare())
     assigned, acquired = times(scenario, scenario.acquire(order))
     between = (acquired - assigned).total_seconds()
     longest = waiting_orders.age_s + COARSEST_CLOCK_S

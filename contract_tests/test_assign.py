@@ -87,17 +87,6 @@ def check_assign_time_after(scenario: Scenario, order: Order, repeat: Order) -> 
     scenario.check(between >= LEAST_S, expected, f"an acquire_time {between} s after it")
 
 
-@pytest.mark.clause("ASSIGN-4")
-def test_an_old_assign_again_leaves_the_newer_order(scenario: Scenario) -> None:
-    """Repeating the assign before the last one does not bring the older order back."""
-    old = scenario.prepare()
-    new = scenario.prepare(executor_id=old.executor_id)
-    with scenario.preparation():
-        first = scenario.acquire(new)
-    scenario.assign_known(old)
-    scenario.check_same(scenario.acquire(new), first, "the bytes of the acquire before the repeat")
-
-
 @pytest.mark.clause("ASSIGN-5")
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
 @pytest.mark.parametrize("changed", [("executor_id",), ("zone_id",), ("executor_id", "zone_id")], ids="+".join)

@@ -10,7 +10,7 @@ from hypothesis import seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from contract_tests.suite import model
+from contract_tests.suite import model, reliance
 from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request
 from contract_tests.suite.contract import ASSIGN, MAX_LENGTH
 from contract_tests.suite.run import Run, Violation
@@ -58,9 +58,9 @@ def test_orders_assigned_in_a_row_leave_the_last_one(scenario: Scenario) -> None
     orders += [scenario.new_order(orders[0].executor_id) for _ in range(24)]
     for order in orders:
         scenario.assign(order)
+    scenario.acquire(orders[-1])
     for order in orders[:-1]:
         scenario.cancel_nothing(order.order_id)
-    scenario.acquire(orders[-1])
 
 
 @pytest.mark.clause("LIFE-2")
@@ -124,6 +124,17 @@ def test_cancelled_orders_do_not_come_back(scenario: Scenario, acquired: bool) -
         scenario.cancel_nothing(order.order_id)
         scenario.assign_known(order)
         scenario.acquire_nothing(first.executor_id)
+
+
+@pytest.mark.clause("LIFE-3")
+def test_an_old_assign_again_leaves_the_newer_order(scenario: Scenario) -> None:
+    """Repeating the assign before the last one does not bring the older order back."""
+    old = scenario.prepare()
+    new = scenario.prepare(executor_id=old.executor_id)
+    with scenario.preparation():
+        first = scenario.acquire(new)
+    scenario.assign_known(old)
+    scenario.check_same(scenario.acquire(new), first, "the bytes of the acquire before the repeat")
 
 
 @pytest.mark.clause("LIFE-3")
@@ -286,6 +297,7 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scenario = Scenario(self.run, *self.connections)
+        self.scenario.relies = reliance.LIFECYCLE
         self.state = model.State()
         self.token = self.run.new_id("history")
         self.first: dict[Order, Response] = {}

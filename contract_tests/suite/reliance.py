@@ -12,13 +12,19 @@ from typing import NamedTuple
 from contract_tests.suite import model
 from contract_tests.suite.calls import Order
 from contract_tests.suite.contract import ACQUIRE, ASSIGN, CANCEL, Operation
-from contract_tests.suite.rules import expected_answer, operation_of
+from contract_tests.suite.rules import expected_answer, is_plain, operation_of
 from contract_tests.suite.transport import Request, Step
 
 _MISSING = {ASSIGN: "ASSIGN-2", ACQUIRE: "ACQUIRE-2", CANCEL: "CANCEL-2"}
 _LOST = {ASSIGN: "RETRY-1", ACQUIRE: "RETRY-2", CANCEL: "RETRY-3"}
 # The clauses that say what every answer looks like.
 FORM = frozenset({"WIRE-1", "ACQUIRE-5", "ACQUIRE-6", "ACQUIRE-7", "ACQUIRE-8", "ACQUIRE-9", "CANCEL-5"})
+# The clauses that decide about the lifecycle of orders.
+LIFECYCLE = frozenset(
+    {f"ASSIGN-{number}" for number in range(1, 8)}
+    | {f"LIFE-{number}" for number in range(1, 5)}
+    | {"ACQUIRE-1", "ACQUIRE-3", "ACQUIRE-4", "CANCEL-1", "CANCEL-3", "CANCEL-4"}
+)
 # The clauses of two operations that meet.
 _MEETING = {
     ("acquire", "acquire"): "RACE-4",
@@ -41,17 +47,21 @@ class Reliance(NamedTuple):
 
 
 def of(steps: Sequence[Step]) -> frozenset[str]:
-    """Return the clauses that the last step relies on: for its answer, and for what led to it."""
+    """Return the clauses that the last step relies on: for its answer, and for what the steps before it changed."""
     related = related_to_last(steps)
     situation = _Situation()
-    *before, last = [situation.follow(step) for step in related]
+    reliances = [situation.follow(step) for step in related]
     executor_ids = situation.executors_of(related[-1].request)
-    found = {*last.answer}
-    for reliance in before:
-        found |= {*reliance.answer, *reliance.effect}
-        found |= {clause for clause, executor_id in reliance.spares if executor_id in executor_ids}
     group = [step for step in related if step.group and step.group == related[-1].group]
-    return frozenset(found | {*_meetings(group)})
+    found = {*reliances[-1].answer, *_meetings(group)}
+    for step, reliance in zip(related, reliances, strict=True):
+        # The answers before were checked when they came. Those of a group come together.
+        if step in group:
+            found.update(reliance.answer)
+        if step in group or step is not related[-1]:
+            found.update(reliance.effect)
+            found |= {clause for clause, executor_id in reliance.spares if executor_id in executor_ids}
+    return frozenset(found)
 
 
 def related_to_last(steps: Sequence[Step]) -> list[Step]:
@@ -98,11 +108,13 @@ class _Situation:
         request = step.request
         operation = operation_of(request)
         if operation is None:
-            return Reliance(tuple(_of_other_request(request)))
+            other = tuple(_of_other_request(request))
+            return Reliance(other, other)
         by_parameters = expected_answer(operation, request.query)
         special = tuple(_of_special_request(request, operation, by_parameters.values))
         if by_parameters.kind == "missing":
-            clauses = dict.fromkeys([_MISSING[operation], by_parameters.clause])
+            empty = ["PARAM-1"] if re.search(r"(^|&)\w+=?(&|$)", request.query) else []
+            clauses = dict.fromkeys([_MISSING[operation], *empty, by_parameters.clause])
             return Reliance((*special, *clauses), ("LIFE-5", *special))
         if by_parameters.kind == "invalid":
             return Reliance((*special, "PARAM-8", by_parameters.clause), ("LIFE-5", *special))
@@ -137,7 +149,7 @@ class _Situation:
         ended = [] if known in self.state.active else ["ASSIGN-7"]
         effect = (*ended, "LIFE-3") if ended else ()
         if known == order:
-            return Reliance(("ASSIGN-3", *ended), (*effect, "ASSIGN-4"))
+            return Reliance(("ASSIGN-3", *ended), effect or ("ASSIGN-4",))
         named = (("ASSIGN-6", order.executor_id),) if order.executor_id != known.executor_id else ()
         return Reliance(("ASSIGN-3", *ended), effect, (("ASSIGN-5", known.executor_id), *named))
 
@@ -182,7 +194,7 @@ def _of_special_request(request: Request, operation: Operation, values: dict[str
     """Yield the clauses that say that something unusual about a request makes no difference."""
     if "+" in request.query:
         yield "PARAM-10"
-    if not all(re.fullmatch(r"[\w-]{1,64}", value, re.ASCII) for value in values.values()):
+    if not all(map(is_plain, values.values())):
         yield from ("PARAM-9", "PARAM-3")
     if not {part.partition("=")[0] for part in request.query.split("&") if part} <= set(operation.parameters):
         yield "PARAM-12"

@@ -123,7 +123,7 @@ def _clause_of_invalid(values: list[bytes]) -> str:
 
 def clause_of(answer: tuple[int, str]) -> str:
     """Return the clause that says when an answer is due; empty if no valid request gets it."""
-    return _CLAUSE_OF_ANSWER.get(answer, "CANCEL-3" if _is_not_active(answer[1]) else "")
+    return _CLAUSE_OF_ANSWER.get(answer, "CANCEL-3" if answer[1].endswith(NOT_ACTIVE_END) else "")
 
 
 def says_the_words(clause: str, operation: Operation, answer: tuple[int, str]) -> bool:
@@ -131,9 +131,11 @@ def says_the_words(clause: str, operation: Operation, answer: tuple[int, str]) -
     return clause == (_CLAUSE_OF_MISSING[operation] if answer == MISSING[operation] else clause_of(answer))
 
 
-def _is_not_active(message: str) -> bool:
-    """Tell whether a message is that of a cancel without an active order, for any id or for none."""
-    return message.startswith(NOT_ACTIVE_START.rstrip()) and message.endswith(NOT_ACTIVE_END.lstrip())
+def is_not_active(response: Response) -> bool:
+    """Tell whether a response is that to a cancel without an active order, for any id or for none."""
+    status, start = not_active("")[0], NOT_ACTIVE_START.rstrip()
+    message = response.message
+    return response.status == status and message.startswith(start) and message.endswith(NOT_ACTIVE_END.lstrip())
 
 
 def judge(request: Request, response: Response, expected: Answer | None = None) -> tuple[str, list[Finding]]:
@@ -194,11 +196,9 @@ def _not_expected(operation: Operation, response: Response, values: dict[str, st
     """Return what was expected of a valid call instead of a response; empty if the response is right."""
     possible = valid_answers(operation, values)
     allowed = possible if expected is None else (expected,)
-    answer = response.answer
-    if operation is CANCEL and _is_not_active(response.message):
-        # Whether the id in the message is right is CANCEL-5's matter.
-        answer = response.status, not_active(values["order_id"]).message
-    if answer in allowed:
+    # Whether the id in the message is right is CANCEL-5's matter.
+    is_about_an_id = operation is CANCEL and is_not_active(response)
+    if (not_active(values["order_id"]) if is_about_an_id else response.answer) in allowed:
         return ""
     return " or ".join(map(str, allowed))
 
@@ -207,10 +207,10 @@ def _side_findings(operation: Operation, response: Response, by_parameters: Expe
     """Yield what is wrong with a response whose status and message are right."""
     body = response.json or {}
     keys = {"message", "order_profile"} if response.answer == ACQUIRED else {"message"}
-    if set(body) != keys and response.means is None:
+    if body and set(body) != keys:
         clause = by_parameters.clause or clause_of(response.answer) or _CLAUSE_OF_ANY[operation]
         yield Finding(clause, f"an object with {' and '.join(sorted(keys))}, and nothing else")
-    if by_parameters.kind == "valid" and _is_not_active(response.message):
+    if by_parameters.kind == "valid" and operation is CANCEL and is_not_active(response):
         _, message = not_active(by_parameters.values["order_id"])
         if response.message != message:
             yield Finding("CANCEL-5", f'{{"message": "{message}"}}')
@@ -245,12 +245,18 @@ def _wrong_in_profile(response: Response, executor_id: str | None) -> Iterator[F
             case _:
                 clause, kind, is_right = "ACQUIRE-5", "text", isinstance(value, str) and value != ""
         if not is_right:
-            yield Finding(clause, f"{name} in the order_profile to be {kind}")
+            yield Finding(clause, f"{name} in the order_profile to be {kind}", has_history=True)
     times: list[Any] = [profile.get(name) for name in ("assign_time", "acquire_time")]
     if all(map(_is_time, times)) and parse_time(times[1]) < parse_time(times[0]):
         yield Finding("ACQUIRE-7", "an acquire_time that is not before the assign_time", has_history=True)
     if executor_id is not None and profile.get("executor_id", executor_id) != executor_id:
-        yield Finding("ACQUIRE-1", f"an order of the executor who asks, {executor_id!r}", has_history=True)
+        clause = "ACQUIRE-1" if is_plain(executor_id) else "PARAM-9"
+        yield Finding(clause, f"an order of the executor who asks, {executor_id!r}", has_history=True)
+
+
+def is_plain(value: str) -> bool:
+    """Tell whether an identifier is of a kind that no program changes: short, and of letters, digits, `-` and `_`."""
+    return re.fullmatch(r"[\w-]{1,64}", value, re.ASCII) is not None
 
 
 def _is_uuid(value: object) -> bool:

@@ -63,8 +63,6 @@ class Scenario:
         self._clause = next(iter(run.clauses)) if len(run.clauses) == 1 else None
         # What the scenario relies on beyond its own steps.
         self.relies: frozenset[str] = frozenset()
-        # Clauses that its steps relied on, and have shown to hold.
-        self.shown: frozenset[str] = frozenset()
         self._groups = 0
 
     def close(self) -> None:
@@ -175,7 +173,7 @@ class Scenario:
         for finding in side_findings:
             relies = frozenset[str]()
             if finding.has_history:
-                relies = self._relies(step)
+                relies = reliance.of(self._until(step)) - {"ACQUIRE-1"}
             elif finding.clause == "CANCEL-5":
                 # An identifier that is read wrongly is also echoed wrongly.
                 relies = reliance.of([step])
@@ -198,13 +196,9 @@ class Scenario:
         default the last one.
         """
         wrong = wrong or self.steps[-1]
-        relies = self._relies(wrong) | symptoms(wrong)
+        relies = reliance.of(self._until(wrong)) | symptoms(wrong) | self.relies
         clause = clause or self._clause or self._clause_of_answer(wrong)
         raise Violation(self.run.record(self._failure(clause, expected, got, relies=relies, wrong=wrong)))
-
-    def _relies(self, wrong: Step) -> frozenset[str]:
-        """Return the clauses that a step relies on, but for those that the scenario has seen to hold."""
-        return (reliance.of(self._until(wrong)) | self.relies) - self.shown
 
     def _failure(
         self, clause: str, expected: str, got: str = "", *, relies: frozenset[str], wrong: Step | None = None

@@ -1,6 +1,7 @@
 """Runs of the suite: output, reports and exit codes, mostly when the server or the options are wrong."""
 
 import contextlib
+import json
 import re
 import shutil
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from contract_tests import conftest
@@ -256,6 +258,7 @@ def test_the_reports_tell_what_to_mend(suite: LoadedSuite, tmp_path: Path) -> No
         exchange = clause["failures"][0]["exchanges"][-1]
         require_program("curl")
         repeated = subprocess.run(["sh", "-c", exchange["curl"]], capture_output=True, text=True, timeout=20)
+    jsonschema.validate(result.report, json.loads((SUITE / "report.schema.json").read_text("utf-8")))
     page = (tmp_path / "report.html").read_text("utf-8")
     junit = ElementTree.parse(tmp_path / "report.xml")
     wanted, got = '400 {"message": "Missing parameters, please provide executor_id"}', "please provide executorId"

@@ -25,7 +25,7 @@ class Fault:
 
     def server(self, port: int = 0) -> Server:
         """Return a server that makes the mistake."""
-        return Server(self.component, port)
+        return Server(self.component, port=port)
 
 
 class Faults(list[Fault]):
