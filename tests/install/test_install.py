@@ -93,3 +93,20 @@ def test_pipx_runs_a_git_url(clone: Path, url: str, tmp_path: Path) -> None:
     spec = f"orders-service[contract] @ git+{clone.as_uri()}"
     command = (BIN / "pipx", "run", "--no-cache", "--spec", spec, "orders-contract", url)
     check_suite(tmp_path / "empty", url, *command, PIPX_HOME=str(tmp_path / "pipx"))
+
+
+def test_the_plugin_fits_older_dependencies(built: Path, tmp_path: Path) -> None:
+    """A client's project with the lowest versions that this package allows gets the pytest plugin, and it works."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    lowest = ("--resolution", "lowest-direct", requirement(built, "*.whl", "[testing]"), "tornado<6.5", "click<8.2")
+    installed = run_in(tmp_path, BIN / "uv", "pip", "install", "--quiet", "--python", python, *lowest)
+    assert installed.returncode == 0, installed.stderr
+    (tmp_path / "test_client.py").write_text(
+        "import urllib.request\n\n"
+        "def test_client(orders_url, orders_server):\n"
+        "    urllib.request.urlopen(f'{orders_url}/order/acquire?executor_id=executor-1').close()\n"
+        "    assert len(orders_server.requests()) == 1\n"
+    )
+    ended = run_in(tmp_path, python, "-m", "pytest", "-W", "error", "test_client.py")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
