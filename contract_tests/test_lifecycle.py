@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import seed, settings
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from contract_tests.suite import model, reliance
 from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request
-from contract_tests.suite.contract import ASSIGN, MAX_LENGTH
+from contract_tests.suite.contract import ASSIGN, MAX_LENGTH, STATUSES
 from contract_tests.suite.run import Run, Violation
 from contract_tests.suite.scenario import Scenario, repeated
 from contract_tests.suite.settings import SETTINGS
@@ -233,49 +233,51 @@ def test_a_refused_cancel_cancels_nothing(scenario: Scenario, bad: str) -> None:
     scenario.acquire(order)
 
 
-@dataclass
-class Kept:
-    """Orders that are left alone from the start of the run to its end."""
-
-    acquired: Order
-    cancelled: Order
-    completed: Order
-    newer: Order
-    profile: Response
-    steps: list[Step]
+# Status -> an order in this status that is left alone from the start of the run to its end, and the steps so far; or
+# what kept it from getting there.
+Kept = dict[str, tuple[Order, list[Step]] | Violation]
+every_status = pytest.mark.parametrize("status", STATUSES)
 
 
 @pytest.fixture(scope="session")
-def kept() -> list[Kept]:
-    """What the first test of the run keeps for the last one."""
-    return []
+def kept() -> Kept:
+    """What the first tests of the run keep for the last ones."""
+    return {}
 
 
 @pytest.mark.first
-def test_some_orders_are_left_at_the_start(scenario: Scenario, kept: list[Kept]) -> None:
-    """At the start, an acquired, a cancelled and a completed order are left alone until the end of the run."""
-    acquired, cancelled, completed = scenario.prepare(), scenario.prepare("cancelled"), scenario.prepare()
-    newer = scenario.prepare(executor_id=completed.executor_id)
-    kept.append(Kept(acquired, cancelled, completed, newer, scenario.acquire(acquired), scenario.steps))
+@every_status
+def test_an_order_is_left_at_the_start(scenario: Scenario, kept: Kept, status: str) -> None:
+    """At the start, an order in each status is left alone until the end of the run."""
+    try:
+        kept[status] = scenario.prepare(status), scenario.steps
+    except Violation as violation:
+        kept[status] = violation
+        raise
 
 
 @pytest.mark.clause("LIFE-7")
 @pytest.mark.last
-def test_they_are_the_same_at_the_end(scenario: Scenario, kept: list[Kept]) -> None:
-    """At the end of the run, thousands of requests later, these orders are as they were."""
-    if not kept:
+@every_status
+def test_it_is_the_same_at_the_end(scenario: Scenario, kept: Kept, status: str) -> None:
+    """At the end of the run, thousands of requests later, the order is as it was."""
+    if status not in kept:
         pytest.skip("nothing was left at the start")
-    (orders,) = kept
-    scenario.steps = orders.steps
+    if isinstance(left := kept[status], Violation):
+        raise left
+    order, steps = left
+    scenario.steps = list(steps)
     # Bytes that are not HTTP may have broken the server in the meantime.
     scenario.relies = frozenset({"WIRE-5"})
-    for order in (orders.acquired, orders.cancelled, orders.completed, orders.newer):
-        scenario.assign_known(order)
-    expected = f"the bytes of {scenario.run.elapsed_s:.0f} s ago"
-    scenario.check_same(scenario.acquire(orders.acquired), orders.profile, expected)
-    scenario.acquire(orders.newer)
-    scenario.acquire_nothing(orders.cancelled.executor_id)
-    scenario.cancel_nothing(orders.completed.order_id)
+    scenario.assign_known(order)
+    if status == "acquired":
+        first = steps[-1].response
+        assert first is not None
+        scenario.check_same(scenario.acquire(order), first, f"the bytes of {scenario.run.elapsed_s:.0f} s ago")
+    elif status == "assigned":
+        scenario.acquire(order)
+    else:
+        scenario.cancel_nothing(order.order_id)
 
 
 # The first random histories may take so long, however slow the server is.

@@ -149,7 +149,7 @@ class _Situation:
         ended = [] if known in self.state.active else ["ASSIGN-7"]
         effect = (*ended, "LIFE-3") if ended else ()
         if known == order:
-            return Reliance(("ASSIGN-3", *ended), effect or ("ASSIGN-4",))
+            return Reliance(("ASSIGN-3", *ended), (*effect, "ASSIGN-4"))
         named = (("ASSIGN-6", order.executor_id),) if order.executor_id != known.executor_id else ()
         return Reliance(("ASSIGN-3", *ended), effect, (("ASSIGN-5", known.executor_id), *named))
 
