@@ -1,14 +1,14 @@
-"""The pytest plugin: fixtures for tests of clients. Where this project is installed, pytest finds it by itself.
+"""The pytest plugin for tests of clients: fixtures, and the journal in the report of a failed test.
 
-Every run of pytest imports this module, even in a project that has a package `orders` of its own. So this module
-imports `orders` only when a test uses a fixture.
+Where this project is installed, pytest finds the plugin by itself. Every run of pytest imports this module, even in a
+project that has a package `orders` of its own. So this module imports `orders` only when a test uses a fixture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orders.testing import ReferenceServer
 
 SUITE = "contract_tests"
+MAX_REPORTED_REQUESTS = 20
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -56,3 +57,25 @@ def orders_url(orders_server: ReferenceServer) -> str:
     """The URL of `orders_server`, which is reset before the test: no orders, no faults, an empty journal."""
     orders_server.reset()
     return orders_server.url
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Add the journal to the report of a failed test that uses the server."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
+    server: ReferenceServer | None = getattr(item, "funcargs", {}).get("orders_server")
+    if report.failed and server is not None:
+        report.sections.append(("Journal of orders_server", journal_of(server)))
+
+
+def journal_of(server: ReferenceServer) -> str:
+    """Return the last requests to a server, one per line."""
+    try:
+        requests = server.requests()
+    except RuntimeError as error:
+        return f"not available: {error}"
+    left_out = len(requests) - MAX_REPORTED_REQUESTS
+    lines = [f"({left_out} earlier requests)"] if left_out > 0 else []
+    lines += map(str, requests[-MAX_REPORTED_REQUESTS:])
+    return "\n".join(lines) or "no requests"

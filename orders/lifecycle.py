@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from orders.storage.database import DatabaseURL, check_room, open_sessions
-from orders.storage.models import COLUMNS, ExecutionStatus, rfc3339
+from orders.storage.models import ACTIVE_STATUSES, COLUMNS, ExecutionStatus, rfc3339
 from orders.storage.queries import Rows
 from orders.storage.sets import Call, CallQueue, Session
 
@@ -83,6 +83,30 @@ class Orders:
         count: int = rows[0][-1] if rows else 0
         return count, [dict(zip(COLUMNS, row, strict=False)) for row in reversed(rows)]
 
+    async def add_orders(self, rows: list[Row]) -> tuple[list[str], list[str]]:
+        """Store new orders as they are, in any state: all of them or none.
+
+        If none, return what is in the way: the `order_id`s that are known already, and the executors that would have
+        two active orders. The orders themselves must not be in each other's way.
+        """
+        deadline = self._writes.deadline()
+        order_ids = [row["order_id"] for row in rows]
+        executor_ids = [row["executor_id"] for row in rows if row["execution_status"] in ACTIVE_STATUSES]
+        # A list must not be empty. No executor has the id "" (D8).
+        statement = self._queries.add_orders(rows=rows, order_ids=order_ids, executor_ids=executor_ids or [""])
+        while not await self._writes.result(Call("statement", statement=statement), deadline):
+            known, active = [
+                await self._reads.result(Call("statement", statement=query), deadline)
+                for query in (
+                    self._queries.known_orders(order_ids=order_ids),
+                    self._queries.active_orders(executor_ids=executor_ids),
+                )
+            ]
+            if known or active:
+                return [order_id for (order_id,) in known], [*_by("executor_id", active)]
+            # Another call has removed the obstacle since.
+        return [], []
+
     async def delete_orders(self) -> None:
         """Delete all orders, active or not."""
         await self._writes.result(Call("statement", statement=self._queries.delete_orders()))
@@ -123,7 +147,7 @@ def write(session: Session, calls: list[Call]) -> list[Any]:
     def ids(kind: str) -> list[str]:
         return [call.order_id for call in calls if call.kind == kind]
 
-    _, cancelled, acquired, known, *_ = session.trip(
+    _, cancelled, acquired, known, *others = session.trip(
         queries.begin,
         queries.cancel_orders(order_ids=ids("cancel")),
         queries.acquire_orders(order_ids=ids("acquire"), now=now),
@@ -132,6 +156,7 @@ def write(session: Session, calls: list[Call]) -> list[Any]:
     )
     acquired_orders = _by("order_id", acquired)
     cancelled_ids, known_ids = ({order_id for (order_id,) in rows} for rows in (cancelled, known))
+    results = iter(others)
     new = [call for call in calls if call.kind == "assign" and call.order_id not in known_ids]
     session.trip(
         queries.complete_orders(executor_ids=[call.executor_id for call in new]),
@@ -147,6 +172,8 @@ def write(session: Session, calls: list[Call]) -> list[Any]:
                 return acquired_orders.get(call.order_id)
             case "cancel":
                 return call.order_id in cancelled_ids
+            case "statement":
+                return next(results)
 
     return [result(call) for call in calls]
 

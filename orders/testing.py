@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any, Literal, Self, TypedDict, TypeVar, cast
+from typing import Any, Literal, NotRequired, Self, TypedDict, TypeVar, cast
 
 from orders.contract import contract_path, load_contract
-from orders.controls.faults import Fault, Kind, When, make_fault
+from orders.controls.faults import Body, Fault, Kind, When
 from orders.controls.journal import Outcome, RecordedRequest
 from orders.controls.schemas import PARAMETERS, ControlError, check_parameters
 from orders.http.cors import check_origin
@@ -27,13 +27,16 @@ from orders.settings import Settings
 from orders.storage.database import DatabaseURL
 
 __all__ = [
+    "Body",
     "CannotListen",
     "ControlError",
     "ExecutionStatus",
     "Fault",
     "Kind",
+    "NewOrder",
     "OperationId",
     "Outcome",
+    "OutcomeName",
     "RecordedRequest",
     "ReferenceServer",
     "StoredOrder",
@@ -44,6 +47,7 @@ T = TypeVar("T")
 
 # Written out, so that a type checker finds a misspelt value.
 OperationId = Literal["assign_order", "acquire_order", "cancel_order"]
+OutcomeName = Literal["pending", "answered", "dropped", "reset", "truncated", "abandoned"]
 ExecutionStatus = Literal["assigned", "acquired", "completed", "cancelled"]
 
 IDLE_TIMEOUT_S = 60.0
@@ -61,6 +65,17 @@ class StoredOrder(TypedDict):
     execution_status: ExecutionStatus
     assign_time: str
     acquire_time: str | None
+
+
+class NewOrder(TypedDict):
+    """An order to store. `assigned_order_id` is made by the service."""
+
+    order_id: str
+    executor_id: str
+    zone_id: str
+    execution_status: NotRequired[ExecutionStatus]
+    assign_time: NotRequired[datetime | str]
+    acquire_time: NotRequired[datetime | str | None]
 
 
 class ReferenceServer:
@@ -164,30 +179,48 @@ class ReferenceServer:
 
     def fail_next(
         self,
-        operation: OperationId,
+        operation: OperationId | Literal["*"],
         kind: Kind = "error",
         *,
-        when: When = "before",
+        order_id: str | None = None,
+        executor_id: str | None = None,
+        when: When | None = None,
         status: int | None = None,
+        body: Body | None = None,
+        retry_after: int | None = None,
         delay_ms: int | None = None,
         count: int = 1,
     ) -> Fault:
-        """Add a fault for the next `count` requests of an operation; return the fault.
+        """Add a fault for the next `count` requests of an operation, or of all if it is `*`; return the fault.
+
+        With `order_id` or `executor_id`, it is only for requests with that value.
 
         `kind` is one of
 
-        - `error`: 500, or another `status` of the contract;
+        - `error`: 500, or another `status` from 400 to 599. Its `body` is `json` (the default), `html` as gateways send
+          it, or `empty`. With `retry_after`, it has the header `Retry-After`, in seconds;
         - `delay`: the normal answer after `delay_ms` milliseconds (the other kinds may have a delay too);
-        - `drop`: the connection is closed without an answer.
+        - `drop`: the connection is closed without an answer;
+        - `reset`: the connection is reset (TCP RST) without an answer;
+        - `truncate`: the connection is closed after half of the normal answer.
 
-        `when` is `before` the operation's transaction, so that a drop loses the request, or `after` it is committed, so
-        that a drop loses only the answer. Raises ControlError, a ValueError, if a value is wrong.
+        `when` is `before` the operation's transaction (the default), so that a drop loses the request, or `after` it is
+        committed, so that a drop loses only the answer. A `truncate` is always `after`. Raises ControlError, a
+        ValueError, if a value is wrong.
         """
-        fault = make_fault(
-            _given(operation=operation, kind=kind, when=when, status=status, delay_ms=delay_ms, count=count)
+        fields = _given(
+            operation=operation,
+            order_id=order_id,
+            executor_id=executor_id,
+            kind=kind,
+            when=when,
+            status=status,
+            body=body,
+            retry_after=retry_after,
+            delay_ms=delay_ms,
+            count=count,
         )
-        self._call(lambda: self._controls.faults.append(fault))
-        return fault
+        return self._call(lambda: self._controls.add_fault(fields))
 
     def faults(self) -> list[Fault]:
         """Return the faults that are still to happen. `count` is the number of requests that will still get it."""
@@ -198,20 +231,41 @@ class ReferenceServer:
         self._call(lambda: self._controls.faults.clear())
 
     def requests(
-        self, operation: OperationId | None = None, *, status: int | None = None, since: datetime | str | None = None
+        self,
+        operation: OperationId | None = None,
+        *,
+        outcome: Outcome | OutcomeName | None = None,
+        status: int | None = None,
+        since: datetime | str | None = None,
     ) -> list[RecordedRequest]:
         """Return the last 1,000 requests with their answers, the oldest first.
 
-        The arguments select the requests of an operation, with a status, or since a time. The time is a `datetime` with
-        a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
+        The arguments select the requests of an operation, with an outcome, with a status, or since a time. The time is
+        a `datetime` with a time zone, or text as in `RecordedRequest.time`. Raises ControlError.
         """
         moment = since.isoformat() if isinstance(since, datetime) else since
-        filters = check_parameters("list_requests", _given(operation=operation, status=status, since=moment))
+        filters = check_parameters(
+            "list_requests", _given(operation=operation, outcome=outcome, status=status, since=moment)
+        )
         return self._call(lambda: self._controls.journal.find(**filters))
 
     def clear_requests(self) -> None:
         """Empty the journal of requests."""
         self._call(lambda: self._controls.journal.clear())
+
+    def add_orders(self, *orders: NewOrder) -> list[StoredOrder]:
+        """Store orders as they are, in any state and with any times: all of them or none. Return them as stored.
+
+        By default, an order is `assigned`. Its `assign_time` is its `acquire_time` or now, and the `acquire_time` of an
+        acquired order is its `assign_time`. A time is a `datetime` with a time zone, or RFC 3339 text. Raises
+        ControlError if a value is wrong, if an `order_id` is stored already, or if an executor would have two active
+        orders.
+        """
+        fields = [
+            {name: value.isoformat() if isinstance(value, datetime) else value for name, value in order.items()}
+            for order in orders
+        ]
+        return cast(list[StoredOrder], self._run(lambda: self._controls.add_orders({"orders": fields})))
 
     def orders(
         self, *, order_id: str | None = None, executor_id: str | None = None, status: ExecutionStatus | None = None

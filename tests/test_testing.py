@@ -4,6 +4,7 @@ import asyncio
 import gc
 import http.client
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -249,15 +250,22 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     fault = server.fail_next("acquire_order", count=2)
     assert (fault.kind, fault.status, fault.when, fault.count) == ("error", 500, "before", 2)
     server.fail_next("acquire_order", status=400, delay_ms=1)
-    assert [fault.count for fault in server.faults()] == [2, 1]
-    assert [own_client.acquire("executor").status_code for _ in range(4)] == [500, 500, 400, 200]
-    server.fail_next("assign_order", "drop", when="after")
+    server.fail_next("acquire_order", status=429, body="empty", retry_after=3)
+    assert [fault.count for fault in server.faults()] == [2, 1, 1]
+    assert [own_client.acquire("executor").status_code for _ in range(3)] == [500, 500, 400]
+    limited = own_client.acquire("executor")
+    assert (limited.status_code, limited.content, limited.headers["retry-after"]) == (429, b"", "3")
+    assert own_client.acquire("executor").status_code == 200
+    server.fail_next("*", order_id="order", status=502)
+    assert [own_client.cancel(order_id).status_code for order_id in ("other", "order")] == [200, 502]
+    dropped = server.fail_next("assign_order", "drop", when="after")
     with pytest.raises(httpx.RemoteProtocolError):
         own_client.assign("order", "executor")
     middle = datetime.now(UTC)
     assert message(own_client.assign("order", "executor")) == ALREADY_EXISTS
     assert message(own_client.acquire("executor")) == ACQUIRED
     assert [request.outcome for request in server.requests("assign_order")] == ["dropped", "answered"]
+    assert [request.fault for request in server.requests(outcome="dropped")] == [dropped]
     assert [request.operation for request in server.requests(since=middle)] == ["assign_order", "acquire_order"]
     last = server.requests()[-1]
     assert server.requests(since=last.time) == [last]
@@ -272,13 +280,27 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
     assert (server.faults(), server.requests(), len(server.orders())) == ([], [], 1)
     server.reset()
     assert server.orders() == []
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    added = server.add_orders(
+        {"order_id": "1", "executor_id": "1", "zone_id": "1", "execution_status": "completed", "assign_time": moment},
+        {"order_id": "2", "executor_id": "1", "zone_id": "1"},
+    )
+    assert server.orders() == added
+    assert [(order["execution_status"], order["acquire_time"]) for order in added] == [
+        ("completed", None),
+        ("assigned", None),
+    ]
+    assert added[0]["assign_time"] == "2026-01-31T12:00:00.000000Z"
 
 
 @pytest.mark.parametrize(
     ("use", "complaint"),
     [
         (lambda server: server.fail_next("assign"), "operation must be one of assign_order, acquire_order"),
-        (lambda server: server.fail_next("assign_order", "explode"), "kind must be one of error, delay, drop"),
+        (
+            lambda server: server.fail_next("assign_order", "explode"),
+            "kind must be one of error, delay, drop, reset, truncate",
+        ),
         (lambda server: server.fail_next("assign_order", "delay"), "delay_ms is missing"),
         (lambda server: server.fail_next("assign_order", "drop", status=500), "unknown field 'status'"),
         (
@@ -287,7 +309,10 @@ def test_the_controls_are_methods(server: ReferenceServer, own_client: Client) -
         ),
         (lambda server: server.requests(since=5), "since must be a time with its offset"),
         (lambda server: server.orders(order_id=5), "order_id must be a string, not 5"),
+        (lambda server: server.requests(outcome="lost"), "outcome must be one of pending, answered, dropped"),
         (lambda server: server.requests(status=9999), "status must be a whole number from 100 to 599"),
+        (lambda server: server.add_orders(), "orders must be a list of 1 to 1000"),
+        (lambda server: server.add_orders({"order_id": "1", "executor_id": "1"}), "zone_id is missing"),
         (lambda server: server.fail_next("assign_order", count=-1), "count must be a whole number from 1"),
         (lambda server: server.requests("assign"), "operation must be one of"),
         (lambda server: server.requests(since=datetime(2026, 1, 31)), "since must be a time with its offset"),
@@ -336,14 +361,24 @@ def test_pages_of_other_origins_can_be_allowed() -> None:
         assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
 
 
+def test_pages_of_other_origins_see_half_an_answer() -> None:
+    """A truncated answer has the headers that let a page read it, so that the page finds out that it ends early."""
+    with ReferenceServer(cors_origins=["http://localhost:3000"]) as server, Client(server.url) as client:
+        server.fail_next("acquire_order", "truncate")
+        with client.http.stream("GET", "/order/acquire", headers={"Origin": "http://localhost:3000"}) as response:
+            assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
 def test_nothing_accumulates(server: ReferenceServer, own_client: Client) -> None:
     """After dozens of resets and thousands of faults there are no more objects, files and threads than before."""
 
+    kinds = get_args(testing.Kind)
+
     def round_of_faults() -> None:
-        for kind in ("error", "drop", "delay"):
+        for kind in kinds:
             server.fail_next("acquire_order", kind, delay_ms=1 if kind == "delay" else 0, count=3)
-        for _ in range(9):
-            with suppress(httpx.RemoteProtocolError):
+        for _ in range(3 * len(kinds)):
+            with suppress(httpx.RemoteProtocolError, httpx.ReadError):
                 own_client.acquire("executor")
         own_client.assign("order", "executor")
         server.reset()
@@ -379,6 +414,7 @@ def test_nothing_accumulates(server: ReferenceServer, own_client: Client) -> Non
 def test_the_types_have_every_value(contract: Contract) -> None:
     """A type checker accepts the operations, statuses and columns that exist, and no others."""
     assert list(get_args(testing.OperationId)) == [operation.operation_id for operation in contract.operations]
+    assert list(get_args(testing.OutcomeName)) == list(testing.Outcome)
     assert list(get_args(testing.ExecutionStatus)) == list(models.ExecutionStatus)
     assert tuple(testing.StoredOrder.__annotations__) == models.COLUMNS
 
@@ -425,6 +461,77 @@ def test_the_package_is_the_project_s_own(request):
 """
 
 
+FAILING_TESTS = """
+import urllib.error, urllib.request
+import pytest
+
+def acquire(url, executor_id="1", times=1):
+    for _ in range(times):
+        try:
+            urllib.request.urlopen(f"{url}/order/acquire?executor_id={executor_id}").close()
+        except (urllib.error.HTTPError, ConnectionError) as error:
+            getattr(error, "close", int)()
+
+def test_faults_and_a_mistake(orders_url, orders_server):
+    orders_server.fail_next("*", status=502, body="empty")
+    orders_server.fail_next("*", "drop", when="after")
+    acquire(orders_url, times=3)
+    acquire(orders_url, executor_id="")
+    assert False
+
+def test_many_requests(orders_url):
+    acquire(orders_url, times=25)
+    assert False
+
+@pytest.fixture
+def broken(orders_url):
+    acquire(orders_url, executor_id="in-a-fixture")
+    assert False
+
+def test_a_broken_fixture(broken):
+    pass
+
+def test_without_requests(orders_url):
+    assert False
+
+def test_a_stopped_server(orders_url, orders_server):
+    orders_server.stop()
+    try:
+        assert False
+    finally:
+        acquire(orders_url)
+
+def test_without_the_server():
+    assert False
+
+@pytest.mark.xfail
+def test_that_is_expected_to_fail(orders_server):
+    orders_server.start()
+    assert False
+
+def test_that_passes(orders_url):
+    acquire(orders_url, executor_id="passed")
+"""
+NO_ORDERS_LINE = ': 200 {"message": "There are no orders assigned to you"}'
+MISSING = '{"message": "Missing parameters, please provide executor_id"}'
+JOURNALS = {
+    "test_faults_and_a_mistake": [
+        '1. GET /order/acquire?executor_id=1: 502 "" [fault: error before]',
+        "2. GET /order/acquire?executor_id=1: dropped [fault: drop after]",
+        f"3. GET /order/acquire?executor_id=1{NO_ORDERS_LINE}",
+        f"4. GET /order/acquire?executor_id=: 400 {MISSING} [mistake]",
+    ],
+    "test_many_requests": [
+        "(5 earlier requests)",
+        *(f"{n}. GET /order/acquire?executor_id=1{NO_ORDERS_LINE}" for n in range(6, 26)),
+    ],
+    "ERROR at setup of test_a_broken_fixture": [f"1. GET /order/acquire?executor_id=in-a-fixture{NO_ORDERS_LINE}"],
+    "test_without_requests": ["no requests"],
+    "test_a_stopped_server": ["not available: the server is not running"],
+    "test_without_the_server": [],
+}
+
+
 def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
     """Run pytest in another project, where this one is only a plugin; return the output."""
     (directory / "pytest.ini").write_text("[pytest]\n")
@@ -458,6 +565,19 @@ def test_the_fixtures_reset_the_server_for_each_test(tmp_path: Path, options: tu
     """Each test finds an empty service, and each process has one server, with one process or several."""
     (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
     assert "10 passed" in foreign_pytest(tmp_path, *options)
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_the_report_of_a_failed_test_has_the_journal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """It has the last 20 requests if the test uses the server, in one process or several. Other reports have none."""
+    (tmp_path / "test_failing.py").write_text(FAILING_TESTS)
+    output = foreign_pytest(tmp_path, *options, expected=1)
+    _, *parts = re.split(r"^_{3,} (.*) _{3,}$", output.partition("= short test summary")[0], flags=re.MULTILINE)
+    journals = {}
+    for name, report in zip(parts[::2], parts[1::2], strict=True):
+        section = re.search(r"^-+ Journal of orders_server -+\n((?:[^=].*\n)*)", report, re.MULTILINE)
+        journals[name] = section[1].splitlines() if section else []
+    assert journals == JOURNALS, output
 
 
 def test_the_plugin_costs_nothing_until_it_is_used(tmp_path: Path) -> None:

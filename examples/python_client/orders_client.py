@@ -5,15 +5,22 @@
         profile = client.acquire("executor-1")
         client.cancel("order-1")
 
-Every operation may be repeated. So the client sends the same request again after a failed connection, a timeout, or a
-500: a few times, with growing pauses. It never repeats a request that was answered 400.
+Every operation may be repeated. So the client sends the same request again, a few times, with growing pauses:
+
+    refused connection ........................... it was never sent
+    429 .......................................... it was not carried out; wait for as long as `Retry-After` says
+    lost, late or half a response, or a 5xx ...... in doubt: it may have taken effect
+
+A gateway in front of the service sends a 502, 503 or 504 before the service has answered, or after. So these are as
+much in doubt as a lost response. The client never repeats a request that was answered 400.
 """
 
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Self
 
@@ -44,10 +51,14 @@ class RequestRefused(OrdersError):
 
 
 class GaveUp(OrdersError):
-    """Every attempt failed, but the operation may have taken effect.
+    """Every attempt failed. With `in_doubt`, the operation may have taken effect; otherwise it has not.
 
-    So if `assign` is called again later, it may raise OrderAlreadyExists for the order that this call registered.
+    So if `assign` is called again later, it may raise OrderAlreadyExists for an order that this call registered.
     """
+
+    def __init__(self, message: str, *, in_doubt: bool) -> None:
+        super().__init__(f"{message}; it {'may have' if in_doubt else 'has not'} taken effect")
+        self.in_doubt = in_doubt
 
 
 class UnexpectedAnswer(OrdersError):
@@ -60,7 +71,7 @@ class Assigned(Enum):
     CREATED = "created"
     """This call registered the order."""
     EXISTS = "exists"
-    """An attempt without a response registered the order, or it was known before: the client cannot know."""
+    """An attempt in doubt registered the order, or it was known before: the client cannot know."""
 
 
 class Cancelled(Enum):
@@ -69,7 +80,7 @@ class Cancelled(Enum):
     CANCELED = "canceled"
     """This call cancelled the order."""
     NOT_ACTIVE = "not active"
-    """The order was cancelled before or by an attempt without a response, was completed, or never existed."""
+    """The order was cancelled before or by an attempt in doubt, was completed, or never existed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +101,14 @@ class Retries:
     """The number of attempts, and the pauses between them.
 
     Each pause is twice as long as the one before, up to `longest_pause_s` seconds. A random part of each pause, at most
-    half of it, is cut off. So clients whose requests failed at the same time do not repeat them at the same time.
+    half of it, is cut off. So clients whose requests failed at the same time do not repeat them at the same time. A
+    pause is longer if the response's `Retry-After` says so. If that is more than `longest_wait_s`, the client gives up.
     """
 
     attempts: int = 4
     first_pause_s: float = 0.1
     longest_pause_s: float = 5.0
+    longest_wait_s: float = 10.0
 
     def pause_s(self, attempt: int) -> float:
         """Return the seconds to wait after a failed attempt. The first attempt is 1."""
@@ -166,8 +179,8 @@ class OrdersClient:
     def assign(self, order_id: str, executor_id: str, zone_id: str) -> Assigned:
         """Assign an order to an executor, which completes the executor's active order.
 
-        Raises OrderAlreadyExists if the order was known before. After an attempt without a response, nobody can know
-        that: then *already exists* is a success, Assigned.EXISTS.
+        Raises OrderAlreadyExists if the order was known before. After an attempt in doubt, nobody can know that: then
+        *already exists* is a success, Assigned.EXISTS.
         """
         parameters = {"order_id": order_id, "executor_id": executor_id, "zone_id": zone_id}
         answer = self._send("PUT", "/orders/assign", parameters)
@@ -200,7 +213,10 @@ class OrdersClient:
         raise answer.error()
 
     def _send(self, method: str, path: str, parameters: dict[str, str]) -> Answer:
-        """Send a request, and repeat it after each failed attempt; return the response. Raises GaveUp."""
+        """Send a request, and repeat it after each failed attempt; return the first response that is not a failure.
+
+        Raises GaveUp.
+        """
         request = self._http.build_request(method, path, params=parameters)
         name = f"{method} {request.url}"
         in_doubt = False
@@ -208,6 +224,7 @@ class OrdersClient:
         while True:
             attempt += 1
             cause: Exception | None = None
+            wait_s = 0.0
             try:
                 response = self._http.send(request)
             except NOT_SENT as error:
@@ -215,12 +232,15 @@ class OrdersClient:
             except LOST as error:
                 failure, cause, in_doubt = repr(error), error, True
             else:
-                if response.status_code != 500:
-                    return Answer(name, response.status_code, content_of(response), in_doubt)
-                failure, in_doubt = f"500 {content_of(response)!r}", True
-            if attempt >= self._retries.attempts:
-                raise GaveUp(f"{name} failed {attempt} times, last with {failure}") from cause
-            self._sleep(self._retries.pause_s(attempt))
+                status, content = response.status_code, content_of(response)
+                if status < 500 and status != 429:
+                    return Answer(name, status, content, in_doubt)
+                failure, in_doubt = f"{status} {content!r}", in_doubt or status != 429
+                wait_s = retry_after_s(response)
+            if attempt >= self._retries.attempts or wait_s > self._retries.longest_wait_s:
+                message = f"{name} failed {attempt} times, last with {failure}"
+                raise GaveUp(message, in_doubt=in_doubt) from cause
+            self._sleep(max(self._retries.pause_s(attempt), wait_s))
 
 
 def content_of(response: httpx.Response) -> Any:
@@ -229,3 +249,14 @@ def content_of(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         return response.text
+
+
+def retry_after_s(response: httpx.Response) -> float:
+    """Return the seconds that a response asks to wait, or 0. `Retry-After` is a number or a date (RFC 9110 §10.2.3)."""
+    text = response.headers.get("Retry-After", "")
+    if text.isdecimal():
+        return float(text)
+    try:
+        return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return 0.0

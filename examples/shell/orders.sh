@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Calls the orders service with curl: the life of an order, and an assign whose response is lost.
+# Calls the orders service with curl: the life of an order, and assigns that do not get their answer.
 #
 # If `orders` is not in PATH, ORDERS is the command: ORDERS='.venv/bin/python -m orders' ./orders.sh
-# For your own script, copy start_orders, stop_orders and the traps. They need bash 4.4 or newer.
+# For your own script, copy start_orders, stop_orders and the traps, and for its requests call and assign. They need
+# bash 4.4 and curl 7.84, or newer.
 set -euo pipefail
 
 # Starts a server on a free port, with the test controls and with its orders in memory. Sets orders_url.
@@ -34,20 +35,50 @@ stop_orders() {
     fi
 }
 
-# call METHOD PATH [BODY]: sends a request, and prints it with its answer. Sets answer. Fails if curl fails.
+# call METHOD PATH [BODY]: sends a request, and prints it with its answer. Fails if curl fails.
+# Sets answer, status, and the seconds in retry_after.
 call() {
-    local code=0
+    local code=0 output
     echo "  $*"
-    answer=$(
+    status='' retry_after=''
+    output=$(
         # A proxy from the environment could not reach 127.0.0.1.
         curl --silent --noproxy '*' --max-time 10 --request "$1" ${3:+--data "$3"} \
-            --write-out ' (%{http_code})' "$orders_url$2"
+            --write-out '\n%{http_code} %header{retry-after}' "$orders_url$2"
     ) || code=$?
     if ((code)); then
         echo "    no answer: curl ended with exit code $code"
         return "$code"
     fi
+    read -r status retry_after <<< "${output##*$'\n'}"
+    answer="${output%$'\n'*} ($status)"
     echo "    $answer"
+}
+
+# assign ORDER EXECUTOR ZONE: assigns an order, in at most 4 attempts. The ids must not need escapes.
+# Returns 0 if the order is registered, 1 if it is not or if somebody else has registered it, 2 if that is in doubt.
+assign() {
+    local attempt code in_doubt=0
+    for attempt in 1 2 3 4; do
+        code=0
+        call PUT "/orders/assign?order_id=$1&executor_id=$2&zone_id=$3" || code=$?
+        case "$code $status" in
+            '0 200') return 0 ;;
+            # After an attempt in doubt, that attempt has registered the order.
+            '0 400') if [[ $answer == *'already exists'* ]] && ((in_doubt)); then return 0; else return 1; fi ;;
+            # The request was refused, or there was no host or connection to send it to.
+            '0 429' | '6 ' | '7 ') ;;
+            # The answer is lost, late or incomplete, or the service or a gateway answered 5xx.
+            *) in_doubt=1 ;;
+        esac
+        # Wait for as long as the answer says, but at most 10 seconds.
+        [[ $retry_after =~ ^[0-9]+$ ]] || retry_after=$attempt
+        if ((attempt == 4 || retry_after > 10)); then
+            break
+        fi
+        sleep "$retry_after"
+    done
+    return $((1 + in_doubt))
 }
 
 # expect TEXT: ends the script if the last answer does not have the text.
@@ -88,5 +119,33 @@ expect 'already exists'
 call GET '/_controls/orders?order_id=order-2'
 expect '"count": 1,'
 
+echo 'A gateway that gives up after the order was stored: as much in doubt as a lost answer.'
+call POST /_controls/faults '{"operation": "assign_order", "kind": "error", "when": "after", "status": 504}'
+expect '(201)'
+assign order-3 executor-1 zone-1
+expect 'already exists'
+
+echo 'Too many requests: the assign was refused, and is sent again when the service wants it.'
+call POST /_controls/faults '{"operation": "assign_order", "kind": "error", "status": 429, "retry_after": 1}'
+expect '(201)'
+assign order-4 executor-1 zone-1
+expect 'Successfully created'
+
+echo 'An order of somebody else: no attempt is in doubt, so this is an error.'
+taken=0
+assign order-1 executor-2 zone-1 || taken=$?
+if ((taken != 1)); then
+    echo 'The assign should have failed, because the order was registered before.' >&2
+    exit 1
+fi
+
 stop_orders
 echo 'The orders service is stopped.'
+
+echo 'A refused connection: the assign was never sent.'
+refused=0
+call PUT '/orders/assign?order_id=order-5&executor_id=executor-1&zone_id=zone-1' || refused=$?
+if ((refused != 7)); then
+    echo 'curl should have ended with exit code 7, because the connection is refused.' >&2
+    exit 1
+fi

@@ -7,7 +7,6 @@ from typing import Any
 
 from orders.contract import RESERVED_PREFIX, Contract
 from orders.controls.controls import Controls
-from orders.controls.faults import make_fault
 from orders.controls.schemas import DOCUMENT, PARAMETERS, ControlError, Schema, check_parameters
 from orders.http.app import App
 from orders.http.cors import ORIGIN, Cors
@@ -65,13 +64,7 @@ async def _run(name: str, controls: Controls, body: bytes, parameters: Mapping[s
         case "list_faults":
             return {"faults": [fault.as_json() for fault in controls.faults]}
         case "add_fault":
-            try:
-                fields = json.loads(body)
-            except ValueError:
-                raise ControlError("the body must be JSON") from None
-            fault = make_fault(fields)
-            controls.faults.append(fault)
-            return fault.as_json()
+            return controls.add_fault(_read_json(body)).as_json()
         case "delete_faults":
             controls.faults.clear()
             return {"message": "Successfully deleted"}
@@ -84,6 +77,8 @@ async def _run(name: str, controls: Controls, body: bytes, parameters: Mapping[s
         case "list_orders":
             total, orders = await controls.orders(**parameters)
             return {"count": len(orders), "total": total, "orders": orders}
+        case "add_orders":
+            return {"orders": await controls.add_orders(_read_json(body))}
 
 
 def _refusal(headers: Mapping[str, str], cors: Cors | None, own_host: str | None) -> Response | None:
@@ -107,6 +102,14 @@ def _refusal(headers: Mapping[str, str], cors: Cors | None, own_host: str | None
     if not ORIGIN.fullmatch(origin):
         return message_response(403, "Pages without an origin may not use the controls")
     return message_response(403, f"Pages of {origin} may not use the controls; --cors-origin {origin} allows it")
+
+
+def _read_json(body: bytes) -> Any:
+    """Return the content of a body. Raises ControlError."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise ControlError("the body must be JSON") from None
 
 
 def _read_query(query: str, schemas: Mapping[str, Schema]) -> dict[str, Any]:

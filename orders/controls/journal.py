@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     PENDING = "pending"
     ANSWERED = "answered"
     DROPPED = "dropped"
+    RESET = "reset"
+    TRUNCATED = "truncated"
     ABANDONED = "abandoned"
 
 
@@ -37,7 +39,8 @@ class RecordedRequest:
     """A request in the journal, with its answer if it has one.
 
     `target` is the path and the query as the client sent them. `parameters` are those of the query, decoded; if a name
-    is repeated, the last value counts. The names of `headers` are in lower case. Long texts are cut.
+    is repeated, the last value counts. The names of `headers` are in lower case. Long texts are cut. With `mistake`,
+    the request itself is wrong: its path, its method, a parameter, or its `Prefer`.
     """
 
     number: int
@@ -48,20 +51,32 @@ class RecordedRequest:
     parameters: dict[str, str]
     headers: dict[str, str]
     body: str
+    mistake: bool = False
     fault: Fault | None = None
     outcome: Outcome = Outcome.PENDING
     status: int | None = None
     answer: Any = None
     duration_ms: float | None = None
 
-    def end(self, response: Response | None, *, is_abandoned: bool, duration_s: float) -> None:
-        """Record the response, or None if a fault dropped the connection, and whether the client had closed it."""
+    def end(self, outcome: Outcome, response: Response | None, *, duration_s: float) -> None:
+        """Record what happened, and the response: half of one if it was truncated, None if there was none."""
+        self.outcome = outcome
         self.duration_ms = round(duration_s * 1000, 3)
-        if response is None:
-            self.outcome = Outcome.DROPPED
-        else:
-            self.outcome = Outcome.ABANDONED if is_abandoned else Outcome.ANSWERED
-            self.status, self.answer = response.status, json.loads(response.body)
+        if response is not None:
+            self.status, self.answer = response.status, content_of(response)
+
+    def __str__(self) -> str:
+        """Return one line: the request, its outcome or answer, and why the answer is not the usual one."""
+        parts = [f"{self.number}. {self.method} {self.target}:"]
+        if self.outcome != Outcome.ANSWERED:
+            parts.append(self.outcome)
+        if self.status is not None:
+            parts.append(f"{self.status} {json.dumps(self.answer, ensure_ascii=False)}")
+        if self.fault is not None:
+            parts.append(f"[fault: {self.fault.kind} {self.fault.when}]")
+        if self.mistake:
+            parts.append("[mistake]")
+        return " ".join(parts)
 
     def size(self) -> int:
         """Return about how many bytes the request and its answer have as JSON."""
@@ -109,6 +124,7 @@ class Journal:
     def find(
         self,
         operation: str | None = None,
+        outcome: str | None = None,
         status: int | None = None,
         since: str | None = None,
         after: int = 0,
@@ -123,6 +139,7 @@ class Journal:
             replace(request)
             for request in self._requests
             if operation in (None, request.operation)
+            and outcome in (None, request.outcome)
             and status in (None, request.status)
             and request.time >= earliest
             and request.number > after
@@ -134,6 +151,14 @@ class Journal:
         self._requests.clear()
         self._count = 0
         self._bytes = 0
+
+
+def content_of(response: Response) -> Any:
+    """Return the JSON in a response, or its text if it is not JSON."""
+    try:
+        return json.loads(response.body)
+    except ValueError:
+        return response.body.decode("utf-8", "replace")
 
 
 def cut(text: str) -> str:

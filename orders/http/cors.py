@@ -49,7 +49,7 @@ class Cors:
             if origin is None or not self.allows_by_name(origin):
                 return headers
             headers["Access-Control-Allow-Origin"] = origin
-        return {**headers, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied"}
+        return {**headers, "Access-Control-Expose-Headers": "Allow, Date, Preference-Applied, Retry-After"}
 
     def preflight(self, method: str, headers: Mapping[str, str], methods: Iterable[str]) -> Response | None:
         """Return the answer to a preflight, in which a browser asks whether a page may send a request.

@@ -4,7 +4,7 @@ Every answer from a handler leaves through here. This module adds the headers, w
 into the answer `UnknownError`:
 
     the handler returned a Response ..... that response
-    it raised NoAnswer .................. no response: the connection is closed
+    it raised NoAnswer .................. no response, or half of one: the connection is closed or reset
     it raised another error ............. 500 Unknown error; the log has the error and its traceback, with an id
 
 An exchange is a delegate of Tornado's server, not a `RequestHandler`. A `RequestHandler` would take about 50
@@ -15,10 +15,13 @@ example, it reads arguments from bodies, sends `ETag` and 304, makes error pages
 import asyncio
 import logging
 import re
+import socket
+import struct
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import tornado
 from tornado.http1connection import HTTP1Connection
@@ -27,7 +30,7 @@ from tornado.iostream import StreamClosedError
 
 from orders.http.cors import Cors
 from orders.http.errors import ErrorLog
-from orders.http.responses import REASONS, Response, headers_of
+from orders.http.responses import REASONS, Response, as_bytes, headers_of
 from orders.http.stream import Stream
 
 logger = logging.getLogger("orders")
@@ -39,6 +42,8 @@ MAX_UNSENT_BYTES = 64 * 1024
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 IS_BEFORE_6_5 = tornado.version_info < (6, 5)
+# With this option (SO_LINGER, 0 seconds), a close resets the connection.
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 
@@ -59,7 +64,16 @@ class Request:
 
 
 class NoAnswer(Exception):
-    """A handler raises this to close the connection without an answer."""
+    """A handler raises this to end the connection without a whole answer.
+
+    The connection is closed if `ending` is `dropped`, and reset if it is `reset`. If it is `truncated`, `beginning` is
+    sent first: a response whose `Content-Length` is greater than its body.
+    """
+
+    def __init__(self, ending: Literal["dropped", "reset", "truncated"], beginning: Response | None = None) -> None:
+        super().__init__(ending)
+        self.ending = ending
+        self.beginning = beginning
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -162,10 +176,8 @@ class Exchange(HTTPMessageDelegate):
         request = Request(self._start_line.method, path, query, self._headers, self._body, is_abandoned)
         try:
             response = await self._handler(request)
-        except NoAnswer:
-            # Detached, so that Tornado does not read a request that the client sent after this one.
-            self._connection.detach().close()
-            self._end("dropped")
+        except NoAnswer as no_answer:
+            await self._break_off(no_answer)
         except Exception as error:
             error_id = self._errors.add(error, f"{self._start_line.method} {self._start_line.path}")
             await self._send(self._unknown_error, f" error={error_id}")
@@ -176,13 +188,25 @@ class Exchange(HTTPMessageDelegate):
         """Give up a request whose connection closed before its end."""
         self._in_flight.end(self)
 
+    async def _break_off(self, no_answer: NoAnswer) -> None:
+        """End the connection without a whole answer."""
+        # Detached, so that Tornado does not read a request that the client sent after this one.
+        stream = self._connection.detach()
+        if (beginning := no_answer.beginning) is not None:
+            with suppress(StreamClosedError, TimeoutError):
+                headers = {**beginning.headers, **self._cors_headers()}
+                await self._progress(stream.write(as_bytes(replace(beginning, headers=headers))))
+        if no_answer.ending == "reset" and not stream.closed():
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        stream.close()
+        self._end(no_answer.ending)
+
     async def _send(self, response: Response, note: str = "") -> None:
         """Send a response in pieces. Close the connection of a client that reads none within the idle timeout."""
         headers = HTTPHeaders(headers_of(response))
-        start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS[response.status])
-        if self._cors is not None:
-            for name, value in self._cors.headers(self._headers.get("Origin")).items():
-                headers[name] = value
+        start_line = ResponseStartLine("HTTP/1.1", response.status, REASONS.get(response.status, ""))
+        for name, value in self._cors_headers().items():
+            headers[name] = value
         if cast(Stream, self._connection.stream).is_last_request:
             headers["Connection"] = "close"
         body = b"" if self._start_line.method == "HEAD" else response.body
@@ -200,6 +224,9 @@ class Exchange(HTTPMessageDelegate):
             self._end("unread", note)
         else:
             self._end(response.status, note)
+
+    def _cors_headers(self) -> Mapping[str, str]:
+        return {} if self._cors is None else self._cors.headers(self._headers.get("Origin"))
 
     async def _progress(self, sent: "asyncio.Future[None]") -> None:
         """Wait until a piece is sent. Raises TimeoutError if the client reads nothing within the idle timeout."""

@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+# A status that is not here, for example 520 from a gateway, is sent without a phrase (RFC 9112 §4).
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -32,10 +33,17 @@ def message_response(status: int, message: str, headers: Mapping[str, str] | Non
     return json_response(status, {"message": message}, headers)
 
 
+def first_half(response: Response) -> Response:
+    """Return a response with the first half of the body, and the `Content-Length` of the whole."""
+    body = response.body
+    headers = {**response.headers, "Content-Length": str(len(body))}
+    return replace(response, body=body[: len(body) // 2], headers=headers)
+
+
 def as_bytes(response: Response) -> bytes:
-    """Return a response as it is sent, for the answer to a message that is no request."""
+    """Return a response as it is sent, for a connection that Tornado does not write to."""
     lines = [
-        f"HTTP/1.1 {response.status} {REASONS[response.status]}",
+        f"HTTP/1.1 {response.status} {REASONS.get(response.status, '')}",
         *(f"{name}: {value}" for name, value in headers_of(response).items()),
     ]
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + response.body

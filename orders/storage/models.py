@@ -21,6 +21,7 @@ class ExecutionStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+ACTIVE_STATUSES = (ExecutionStatus.ASSIGNED, ExecutionStatus.ACQUIRED)
 # The condition has no bound values. A database uses a partial index only for a query that repeats the condition of
 # the index word for word.
 ACTIVE = SQL("\"execution_status\" IN ('assigned', 'acquired')")

@@ -80,6 +80,15 @@ class Queries:
             AssignedOrder.update(execution_status=ExecutionStatus.COMPLETED.value).where(in_executor_ids).where(ACTIVE)
         )
         self.insert_orders = compiled(AssignedOrder.insert_from(dialect.new_orders, fields=COLUMNS))
+        # Inserts all of the orders or, if the database has one that is in the way, none.
+        known, active = (
+            AssignedOrder.select().where(in_order_ids),
+            AssignedOrder.select().where(in_executor_ids, ACTIVE),
+        )
+        addable_orders = dialect.new_orders.where(~fn.EXISTS(known), ~fn.EXISTS(active))
+        self.add_orders = compiled(
+            AssignedOrder.insert_from(addable_orders, fields=COLUMNS).returning(AssignedOrder.order_id)
+        )
         self.delete_orders = compiled(AssignedOrder.delete())
         # Writes an order as it is.
         some_order_id = AssignedOrder.select(fn.MAX(AssignedOrder.order_id))

@@ -60,6 +60,12 @@ class ControlledClient(Client):
         """Return the stored orders."""
         return self.control("GET", "orders", params=filters).json()["orders"]
 
+    def add_orders(self, *orders: dict[str, Any]) -> Any:
+        """Store orders in any state; return them as stored."""
+        response = self.control("POST", "orders", json={"orders": orders})
+        assert response.status_code == 201, response.text
+        return response.json()["orders"]
+
     def call(self, operation: str, headers: dict[str, str] | None = None) -> httpx.Response:
         """Call an operation with the order `order`, the executor `executor` and the zone `zone`."""
         method, path, names = {

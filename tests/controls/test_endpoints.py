@@ -11,7 +11,7 @@ def test_a_wrong_fault_is_a_400(controls: ControlledClient) -> None:
     """The message says what is allowed, and no fault is added."""
     response = controls.control("POST", "faults", json={"operation": "assign", "kind": "drop"})
     assert response.status_code == 400
-    expected = "operation must be one of assign_order, acquire_order, cancel_order, not 'assign'"
+    expected = "operation must be one of assign_order, acquire_order, cancel_order, *, not 'assign'"
     assert message(response) == expected
     assert controls.faults() == []
 
@@ -32,6 +32,12 @@ def test_a_body_that_is_no_json_object_is_a_400(controls: ControlledClient, body
     """The message says what the body must be."""
     response = controls.control("POST", "faults", content=body)
     assert (response.status_code, message(response)) == (400, complaint)
+
+
+def test_orders_that_are_no_json_are_a_400(controls: ControlledClient) -> None:
+    """The message says what the body must be."""
+    response = controls.control("POST", "orders", content=b"[}")
+    assert (response.status_code, message(response)) == (400, "the body must be JSON")
 
 
 @pytest.mark.parametrize("depth", [900, 950, 1000, 60_000])

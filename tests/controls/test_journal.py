@@ -36,6 +36,7 @@ def test_a_recorded_request_is_complete(controls: ControlledClient) -> None:
         "target": "/orders/assign?order_id=a+b&executor_id=%C3%A9&zone_id=1&zone_id=2&x=%FF&y",
         "parameters": {"order_id": "a b", "executor_id": "é", "zone_id": "2", "x": "\ufffd", "y": ""},
         "body": "ignored é",
+        "mistake": True,
         "fault": None,
         "outcome": "answered",
         "status": 400,
@@ -107,7 +108,7 @@ def test_requests_of_no_operation_are_recorded(controls: ControlledClient) -> No
 
 
 def test_the_journal_can_be_filtered_and_emptied(controls: ControlledClient) -> None:
-    """The filters are an operation, a status and a time, alone or together. An emptied journal starts again."""
+    """Operation, outcome, status and time are filters, alone or together. An emptied journal starts again."""
     controls.assign("order", "executor")
     controls.assign("order", "executor")
     controls.acquire("executor")
@@ -123,6 +124,7 @@ def test_the_journal_can_be_filtered_and_emptied(controls: ControlledClient) -> 
 
     assert numbers() == [1, 2, 3, 4, 5]
     assert numbers(operation="acquire_order") == [3, 4]
+    assert (numbers(outcome="answered"), numbers(outcome="dropped")) == ([1, 2, 3, 4, 5], [])
     assert numbers(status=200) == [1, 3, 5]
     assert numbers(since=middle) == [4, 5]
     assert numbers(since=middle.replace("Z", "+00:00")) == [4, 5]
@@ -134,6 +136,28 @@ def test_the_journal_can_be_filtered_and_emptied(controls: ControlledClient) -> 
     controls.control("DELETE", "requests")
     assert controls.requests() == []
     assert len(controls.orders()) == 1
+
+
+def test_mistakes_of_the_client_are_marked(controls: ControlledClient) -> None:
+    """A request that is wrong itself is a mistake. A fault's error and *already exists* are none."""
+    controls.fault("assign_order", "error", status=400)
+    requests: list[tuple[bool, str, str, dict[str, str]]] = [
+        (False, "PUT", "/orders/assign?order_id=1&executor_id=1&zone_id=1", {}),
+        (False, "PUT", "/orders/assign?order_id=1&executor_id=1&zone_id=1", {}),
+        (False, "PUT", "/orders/assign?order_id=1&executor_id=1&zone_id=1", {}),
+        (False, "POST", "/order/cancel?order_id=2", {}),
+        (False, "GET", "/order/acquire?executor_id=1", {"Prefer": "code=400"}),
+        (True, "GET", "/order/acquire?executor_id=1", {"Prefer": "code=418"}),
+        (True, "GET", "/order/acquire?executor_id=", {}),
+        (True, "GET", "/order/acquire?executor_id=1%00", {}),
+        (True, "POST", "/order/acquire?executor_id=1", {}),
+        (True, "GET", "/order/acquire/?executor_id=1", {}),
+        (True, "GET", "/order/acquire", {"Prefer": "code=500, when=after"}),
+    ]
+    for _, method, target, headers in requests:
+        controls.http.request(method, target, headers=headers)
+    found = [(entry["mistake"], entry["method"], entry["target"]) for entry in controls.requests()]
+    assert found == [request[:3] for request in requests]
 
 
 def test_the_journal_keeps_the_last_thousand(controls: ControlledClient) -> None:

@@ -7,11 +7,17 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from orders.contract import Contract
-from orders.controls.faults import KINDS, Fault, Kind, When
+from orders.controls.faults import KINDS, Body, Fault, Kind, When
 from orders.controls.journal import MAX_REQUESTS, Outcome, RecordedRequest
 from orders.controls.schemas import DOCUMENT, SCHEMAS, ControlError, check_parameters
 from orders.storage.models import COLUMNS, ExecutionStatus
 from tests.controls.client import DEFINITION, ControlledClient, problems
+
+BODIES = {
+    "add_fault": {"operation": "assign_order", "kind": "error"},
+    "add_orders": {"orders": [{"order_id": "1", "executor_id": "1", "zone_id": "1"}]},
+}
+OF_AN_ERROR = ("status", "body", "retry_after")
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -41,14 +47,17 @@ def test_every_example_is_valid() -> None:
 
     visit(DEFINITION["paths"])
     visit(DEFINITION["components"]["responses"])
-    assert count == 12
+    assert count == 17
 
 
 def test_the_definition_agrees_with_the_contract(contract: Contract) -> None:
-    """Operations, statuses of errors, states of an order and columns are those of the contract."""
-    assert SCHEMAS["OperationId"]["enum"] == [operation.operation_id for operation in contract.operations]
-    for operation in contract.operations:
-        assert SCHEMAS["ErrorFault"]["properties"]["status"]["enum"] == operation.error_statuses, operation.operation_id
+    """Operations, limits of ids, states of an order and columns are those of the contract."""
+    operations = [operation.operation_id for operation in contract.operations]
+    assert SCHEMAS["OperationId"]["enum"] == operations
+    assert SCHEMAS["FaultOperation"]["enum"] == [*operations, "*"]
+    for parameter in (parameter for operation in contract.operations for parameter in operation.parameters):
+        limits = (parameter.min_length, parameter.max_length)
+        assert limits == (SCHEMAS["Identifier"]["minLength"], SCHEMAS["Identifier"]["maxLength"]), parameter
     contract_schemas = contract.document.data["components"]["schemas"]
     assert SCHEMAS["ExecutionStatus"]["enum"] == list(ExecutionStatus)
     assert list(SCHEMAS["Order"]["properties"]) == list(contract_schemas["OrderProfile"]["properties"]) == list(COLUMNS)
@@ -60,10 +69,11 @@ def test_the_definition_agrees_with_the_code() -> None:
     assert SCHEMAS["When"]["enum"] == list(get_args(When))
     for kind, schema in KINDS.items():
         assert schema["properties"]["kind"]["const"] == kind
-        fields = [name for name in Fault.__dataclass_fields__ if name != "status" or kind == "error"]
+        fields = [name for name in Fault.__dataclass_fields__ if name not in OF_AN_ERROR or kind == "error"]
         assert list(schema["properties"]) == fields
+    assert KINDS["error"]["properties"]["body"]["enum"] == list(get_args(Body))
     assert list(SCHEMAS["Request"]["properties"]) == list(RecordedRequest.__dataclass_fields__)
-    assert SCHEMAS["Request"]["properties"]["outcome"]["enum"] == list(Outcome)
+    assert SCHEMAS["Outcome"]["enum"] == list(Outcome)
     listed = DEFINITION["paths"]["/_controls/requests"]["get"]["responses"]["200"]["content"]["application/json"]
     assert listed["schema"]["properties"]["requests"]["maxItems"] == MAX_REQUESTS
 
@@ -72,8 +82,9 @@ def test_every_control_of_the_definition_works(controls: ControlledClient) -> No
     """Each path and method gives the answer that the definition has for it."""
     for path, methods in DEFINITION["paths"].items():
         for method, control in methods.items():
-            body = {"operation": "assign_order", "kind": "error"} if "requestBody" in control else None
-            response = controls.control(method.upper(), path.removeprefix("/_controls/"), json=body)
+            response = controls.control(
+                method.upper(), path.removeprefix("/_controls/"), json=BODIES.get(control["operationId"])
+            )
             assert response.is_success, f"{method} {path}: {response.text}"
 
 
@@ -92,7 +103,7 @@ def test_the_definition_is_served(controls: ControlledClient) -> None:
         (
             "list_requests",
             {"opertion": "x"},
-            "unknown parameter 'opertion'; list_requests has operation, status, since, after, limit",
+            "unknown parameter 'opertion'; list_requests has operation, outcome, status, since, after, limit",
         ),
         (
             "list_orders",
@@ -103,6 +114,11 @@ def test_the_definition_is_served(controls: ControlledClient) -> None:
             "list_requests",
             {"operation": ""},
             "operation must be one of assign_order, acquire_order, cancel_order, not ''",
+        ),
+        (
+            "list_requests",
+            {"outcome": "lost"},
+            "outcome must be one of pending, answered, dropped, reset, truncated, abandoned, not 'lost'",
         ),
         ("list_requests", {"status": "bad"}, "status must be a whole number from 100 to 599, not 'bad'"),
         ("list_requests", {"status": 99}, "status must be a whole number from 100 to 599, not 99"),

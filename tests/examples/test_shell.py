@@ -43,7 +43,37 @@ The same request again: the order is already registered, once.
     {"count": 1, "total": 1, "orders": [{"assigned_order_id": "UUID", "order_id": "order-2", \
 "executor_id": "executor-1", "zone_id": "zone-1", "execution_status": "assigned", "assign_time": "TIME", \
 "acquire_time": null}]} (200)
+A gateway that gives up after the order was stored: as much in doubt as a lost answer.
+  POST /_controls/faults {"operation": "assign_order", "kind": "error", "when": "after", "status": 504}
+    {"operation": "assign_order", "kind": "error", "when": "after", "status": 504, "body": "json", "delay_ms": 0, \
+"count": 1} (201)
+  PUT /orders/assign?order_id=order-3&executor_id=executor-1&zone_id=zone-1
+    {"message": "Gateway timeout"} (504)
+  PUT /orders/assign?order_id=order-3&executor_id=executor-1&zone_id=zone-1
+    {"message": "AssignedOrder with provided orderId already exists"} (400)
+Too many requests: the assign was refused, and is sent again when the service wants it.
+  POST /_controls/faults {"operation": "assign_order", "kind": "error", "status": 429, "retry_after": 1}
+    {"operation": "assign_order", "kind": "error", "when": "before", "status": 429, "body": "json", "retry_after": 1, \
+"delay_ms": 0, "count": 1} (201)
+  PUT /orders/assign?order_id=order-4&executor_id=executor-1&zone_id=zone-1
+    {"message": "Too many requests"} (429)
+  PUT /orders/assign?order_id=order-4&executor_id=executor-1&zone_id=zone-1
+    {"message": "Successfully created"} (200)
+An order of somebody else: no attempt is in doubt, so this is an error.
+  PUT /orders/assign?order_id=order-1&executor_id=executor-2&zone_id=zone-1
+    {"message": "AssignedOrder with provided orderId already exists"} (400)
 The orders service is stopped.
+A refused connection: the assign was never sent.
+  PUT /orders/assign?order_id=order-5&executor_id=executor-1&zone_id=zone-1
+    no answer: curl ended with exit code 7
+"""
+# In place of the requests in the script: assigns an order while the server has a fault, and prints the result.
+ASSIGN = """
+start_orders
+{scene}
+code=0
+assign order-1 executor-1 zone-1 || code=$?
+echo "result $code"
 """
 
 
@@ -96,6 +126,18 @@ class Copy:
         assert self.files() == self._files, (output, errors)
         return Result(process.returncode, normalised(output), errors, processes_left)
 
+    def assign(self, scene: str) -> Result:
+        """Run the script's functions: start the server, run the commands of a scene, and assign an order."""
+        script = self.directory / "orders.sh"
+        original = script.read_text()
+        script.write_text(original[: original.index("\nstart_orders\n")] + ASSIGN.format(scene=scene))
+        # The pauses take no time.
+        self.add_program("sleep", "true\n")
+        try:
+            return self.run(ORDERS=ORDERS)
+        finally:
+            script.write_text(original)
+
     def run(self, **environment: str) -> Result:
         """Run the script."""
         return self.wait(self.start(environment))
@@ -145,6 +187,42 @@ def test_the_functions_can_be_copied(copy: Copy) -> None:
         '{"message": "There are no orders assigned to you"}',
         False,
     ), result
+
+
+@pytest.mark.parametrize(
+    ("fault", "result"),
+    [
+        ('"kind": "drop", "when": "after"', 0),
+        ('"kind": "reset", "when": "after"', 0),
+        ('"kind": "truncate"', 0),
+        ('"kind": "error", "when": "after", "status": 502, "body": "html"', 0),
+        ('"kind": "error", "when": "before", "status": 503, "body": "empty", "count": 3', 0),
+        ('"kind": "error", "status": 503, "retry_after": 3600', 2),
+        ('"kind": "error", "status": 429, "retry_after": 3600', 1),
+        ('"kind": "error", "status": 429, "retry_after": 0, "count": 4', 1),
+        ('"kind": "drop", "count": 4', 2),
+    ],
+)
+def test_an_assign_tells_what_is_in_doubt(copy: Copy, fault: str, result: int) -> None:
+    """`assign` returns 0 if the order is registered, 1 if it is not, and 2 if nobody can know."""
+    body = f'{{"operation": "assign_order", {fault}}}'
+    assigned = copy.assign(f"call POST /_controls/faults '{body}'")
+    assert assigned.output.splitlines()[-1] == f"result {result}", assigned
+
+
+def test_an_assign_that_was_never_sent_is_not_in_doubt(copy: Copy) -> None:
+    """If no connection was made, *already exists* is an error, and so is a server that stays away."""
+    copy.add_program("curl", f'[[ $* == *--data* ]] || exit 7\nexec {copy.curl} "$@"\n')
+    assigned = copy.assign("")
+    assert assigned.output.splitlines()[-1] == "result 1", assigned
+    once = copy.directory.parent / "refused"
+    copy.add_program(
+        "curl", f'[[ $* == *--data* || -e {once} ]] || {{ touch {once}; exit 7; }}\nexec {copy.curl} "$@"\n'
+    )
+    order = '{"orders": [{"order_id": "order-1", "executor_id": "executor-2", "zone_id": "zone-1"}]}'
+    assigned = copy.assign(f"call POST /_controls/orders '{order}'")
+    assert "exit code 7" in assigned.output and "already exists" in assigned.output, assigned
+    assert assigned.output.splitlines()[-1] == "result 1", assigned
 
 
 def test_a_failed_request_ends_the_script(copy: Copy) -> None:

@@ -71,13 +71,20 @@ def test_the_client_passes_its_tests(tested: str) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "failing"),
     [
-        ("attempt === 1", "attempt >= 1", "An assign whose answer is lost after"),
-        ("attempt === 1", "attempt < 1", "An order that somebody else registered"),
+        ("if (!inDoubt)", "if (true)", "An assign whose answer is lost after"),
+        ("if (!inDoubt)", "if (false)", "An order that somebody else registered"),
         ("status < 500", "status < 400", "A request that is refused is not sent again"),
         ("status < 500", "status < 501", "A request that fails twice"),
-        ("2 ** (attempt - 2)", "1", "A request that fails twice"),
+        ("status < 500", "status < 502", "An assign in doubt is repeated"),
+        ("inDoubt ||= status !== 429", "inDoubt = true", "A 429 is waited for"),
+        ("inDoubt ||= status !== 429", "", "An assign in doubt is repeated"),
+        ("inDoubt ||= wasSent(error)", "inDoubt = true", "A server that is gone leaves no doubt"),
+        ("inDoubt ||= wasSent(error)", "", "An assign in doubt is repeated"),
+        ("Math.max(backOffMs, waitMs)", "backOffMs", "A 429 is waited for"),
+        ("|| waitMs > this.#longestWaitMs", "", "A wait that is too long is given up"),
+        ("2 ** (attempt - 1)", "1", "A request that fails twice"),
         ("timeout(this.#timeoutMs)", "timeout(30_000)", "A slow answer is not awaited"),
-        ("reason = error", "throw error", "An acquire whose answer is lost before"),
+        ("cause = error;", "throw error;", "An acquire whose answer is lost before"),
     ],
 )
 def test_a_wrong_client_fails_its_tests(client: Path, right: str, wrong: str, failing: str) -> None:
@@ -91,6 +98,14 @@ def test_a_wrong_client_fails_its_tests(client: Path, right: str, wrong: str, fa
     finally:
         built.write_text(correct)
     assert code != 0 and re.search(rf"^✖ {re.escape(failing)}", output, re.MULTILINE), output
+
+
+def test_an_old_node_is_named(client: Path) -> None:
+    """With a Node.js that is too old, `npm test` says so in one line, before anything else fails."""
+    (client / "old-node.cjs").write_text(OLD_NODE)
+    code, output = run("npm", "test", cwd=client, NODE_OPTIONS=f"--require {client / 'old-node.cjs'}")
+    line = "This example needs Node.js 22 or newer, and this is Node.js 20.1.0."
+    assert code != 0 and output.count(line) == 1 and "openapi-typescript" not in output, output
 
 
 @pytest.mark.usefixtures("tested")
@@ -133,6 +148,11 @@ def test_the_client_compiles_for_browsers(client: Path) -> None:
     assert code == 0, output
 
 
+OLD_NODE = """
+if (process.env.npm_lifecycle_event) {
+  Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.1.0" } });
+}
+"""
 HANGING = """
 import { OrdersServer } from "./built/test/server.js";
 const server = await OrdersServer.start();

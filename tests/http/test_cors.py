@@ -68,7 +68,7 @@ def test_an_allowed_page_can_read_every_response(cors_client: Client, new_id: st
         assert response.status_code == status, f"{method} {path}: {response.text}"
         assert response.headers["access-control-allow-origin"] == origin, path
         assert response.headers["vary"] == "Origin", path
-        assert response.headers["access-control-expose-headers"] == "Allow, Date, Preference-Applied", path
+        assert response.headers["access-control-expose-headers"] == "Allow, Date, Preference-Applied, Retry-After", path
     response = cors_client.http.get(
         "/order/acquire", params={"executor_id": "x"}, headers={"Origin": origin, "Prefer": "code=500"}
     )

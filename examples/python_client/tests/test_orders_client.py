@@ -4,12 +4,13 @@ The package of the orders service provides the fixtures `orders_server` and `ord
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from orders.testing import Kind, OperationId, ReferenceServer, When
+from orders.testing import Body, Kind, OperationId, ReferenceServer, When
 
 from orders_client import (
     Assigned,
@@ -20,6 +21,7 @@ from orders_client import (
     RequestRefused,
     Retries,
     UnexpectedAnswer,
+    retry_after_s,
 )
 
 RETRIES = Retries(attempts=4, first_pause_s=0.1, longest_pause_s=0.3)
@@ -135,6 +137,7 @@ def test_the_client_gives_up(
         client.cancel("order-1")
     assert "/order/cancel?order_id=order-1 failed 4 times" in str(caught.value)
     assert ("500 {'message': 'Unknown error'}" if kind == "error" else "disconnected") in str(caught.value)
+    assert caught.value.in_doubt
     assert len(orders_server.requests()) == 4, "httpx has repeated a request"
     assert len(pauses) == 3
     assert [fault.count for fault in orders_server.faults()] == [6]
@@ -149,24 +152,81 @@ def test_the_pauses_grow(client: OrdersClient, orders_server: ReferenceServer, p
 
 
 @pytest.mark.parametrize(("when", "result"), [("before", Assigned.CREATED), ("after", Assigned.EXISTS)])
+@pytest.mark.parametrize(("kind", "outcome"), [("drop", "dropped"), ("reset", "reset")])
 def test_an_assign_without_a_response_is_repeated(
-    client: OrdersClient, orders_server: ReferenceServer, when: When, result: Assigned
+    client: OrdersClient, orders_server: ReferenceServer, kind: Kind, outcome: str, when: When, result: Assigned
 ) -> None:
     """The client repeats an assign that got no response, and the order is registered once."""
-    orders_server.fail_next("assign_order", "drop", when=when)
+    orders_server.fail_next("assign_order", kind, when=when)
     assert client.assign("order-1", "executor-1", "zone-1") is result
     lost, repeated = orders_server.requests()
-    assert (lost.outcome, lost.status) == ("dropped", None)
+    assert (lost.outcome, lost.status) == (outcome, None)
     assert repeated.status == (200 if result is Assigned.CREATED else 400)
     assert (repeated.method, repeated.target, repeated.headers) == (lost.method, lost.target, lost.headers)
     assert stored(orders_server) == [("order-1", "executor-1", "assigned")]
 
 
-def test_already_exists_after_a_500_is_a_success(client: OrdersClient, orders_server: ReferenceServer) -> None:
-    """After a 500 the assign may have taken effect, so *already exists* is a success."""
-    orders_server.fail_next("assign_order", when="after")
+def test_half_a_response_is_a_lost_one(client: OrdersClient, orders_server: ReferenceServer) -> None:
+    """The client repeats a request whose response ends early, for each operation."""
+    orders_server.fail_next("*", "truncate")
     assert client.assign("order-1", "executor-1", "zone-1") is Assigned.EXISTS
-    assert outcomes(orders_server, "assign_order") == [("answered", 500), ("answered", 400)]
+    orders_server.fail_next("*", "truncate")
+    profile = client.acquire("executor-1")
+    assert profile and profile.order_id == "order-1"
+    orders_server.fail_next("*", "truncate")
+    assert client.cancel("order-1") is Cancelled.NOT_ACTIVE
+    assert [request.outcome for request in orders_server.requests()] == ["truncated", "answered"] * 3
+
+
+@pytest.mark.parametrize(("when", "result"), [("before", Assigned.CREATED), ("after", Assigned.EXISTS)])
+@pytest.mark.parametrize(
+    ("status", "body"), [(500, "json"), (502, "html"), (503, "empty"), (504, "html"), (520, "empty")]
+)
+def test_an_error_of_the_service_or_a_gateway_leaves_doubt(
+    client: OrdersClient, orders_server: ReferenceServer, status: int, body: Body, when: When, result: Assigned
+) -> None:
+    """After a 5xx the assign may have taken effect, so it is repeated, and *already exists* is a success."""
+    orders_server.fail_next("assign_order", when=when, status=status, body=body)
+    assert client.assign("order-1", "executor-1", "zone-1") is result
+    repeated = 200 if result is Assigned.CREATED else 400
+    assert outcomes(orders_server, "assign_order") == [("answered", status), ("answered", repeated)]
+    assert stored(orders_server) == [("order-1", "executor-1", "assigned")]
+
+
+def test_a_429_is_waited_for_and_leaves_no_doubt(
+    client: OrdersClient, orders_server: ReferenceServer, pauses: list[float]
+) -> None:
+    """The client waits for as long as the response says. The request was refused, so *already exists* is an error."""
+    orders_server.add_orders({"order_id": "order-1", "executor_id": "executor-1", "zone_id": "zone-1"})
+    orders_server.fail_next("assign_order", status=429, retry_after=2, body="html")
+    orders_server.fail_next("assign_order", status=429)
+    with pytest.raises(OrderAlreadyExists):
+        client.assign("order-1", "executor-2", "zone-1")
+    waited, paused = pauses
+    assert waited == 2 and paused < 1, pauses
+
+
+@pytest.mark.parametrize(("status", "in_doubt"), [(429, False), (503, True)])
+def test_a_wait_that_is_too_long_is_given_up(
+    client: OrdersClient, orders_server: ReferenceServer, pauses: list[float], status: int, in_doubt: bool
+) -> None:
+    """If the response asks for a longer wait than the client allows, the client neither waits nor asks again."""
+    orders_server.fail_next("cancel_order", status=status, retry_after=3600)
+    with pytest.raises(GaveUp, match=f"{status} .*taken effect") as caught:
+        client.cancel("order-1")
+    assert caught.value.in_doubt is in_doubt
+    assert (len(orders_server.requests()), pauses) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [("2", 2, 2), ("soon", 0, 0), ("-1", 0, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", -1e12, 0), ("", 0, 0)],
+)
+def test_the_wait_that_a_response_asks_for(text: str, low: float, high: float) -> None:
+    """`Retry-After` is a number of seconds or a date. Other text is ignored."""
+    assert low <= retry_after_s(httpx.Response(429, headers={"Retry-After": text})) <= high
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 0 < retry_after_s(httpx.Response(503, headers={"Retry-After": in_a_minute})) <= 60
 
 
 def test_after_a_lost_attempt_an_order_known_before_looks_registered(
@@ -177,6 +237,19 @@ def test_after_a_lost_attempt_an_order_known_before_looks_registered(
     orders_server.fail_next("assign_order", "drop")
     assert client.assign("order-1", "executor-2", "zone-1") is Assigned.EXISTS
     assert stored(orders_server) == [("order-1", "executor-1", "assigned")]
+
+
+def test_a_server_that_is_away_leaves_no_doubt(pauses: list[float]) -> None:
+    """If the service refuses every connection, the error says that nothing has taken effect."""
+    with ReferenceServer() as server:
+        url = server.url
+    with (
+        OrdersClient(url, sleep=pauses.append) as client,
+        pytest.raises(GaveUp, match="has not taken effect") as caught,
+    ):
+        client.assign("order-1", "executor-1", "zone-1")
+    assert not caught.value.in_doubt
+    assert len(pauses) == 3
 
 
 def test_an_attempt_that_reached_no_server_leaves_no_doubt() -> None:

@@ -6,8 +6,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
-import { NoAnswer, OrderAlreadyExists, OrdersClient, RequestRefused } from "../src/ordersClient.js";
-import { OrdersServer } from "./server.js";
+import { OrderAlreadyExists, OrdersClient, RequestRefused } from "../src/ordersClient.js";
+import { type Fault, OrdersServer } from "./server.js";
 
 let server: OrdersServer;
 let client: OrdersClient;
@@ -54,7 +54,7 @@ test("A request that fails twice is sent a third time, each time after a longer 
 
 test("A request that always fails is given up.", async () => {
   await server.addFault({ operation: "cancel_order", kind: "error", count: 100 });
-  await assert.rejects(client.cancel("order-1"), NoAnswer);
+  await assert.rejects(client.cancel("order-1"), { name: "NoAnswer", inDoubt: true });
   assert.deepEqual(await journal(), [500, 500, 500, 500]);
 });
 
@@ -88,6 +88,43 @@ for (const when of ["before", "after"] as const) {
   });
 }
 
+const operation = "assign_order";
+const inDoubt: Fault[] = [
+  { operation, kind: "reset", when: "before" },
+  { operation, kind: "reset", when: "after" },
+  { operation, kind: "truncate" },
+  { operation, kind: "error", when: "after" },
+  { operation, kind: "error", when: "before", status: 502, body: "html" },
+  { operation, kind: "error", when: "after", status: 502, body: "html" },
+  { operation, kind: "error", when: "after", status: 503, body: "empty" },
+  { operation, kind: "error", when: "after", status: 504, body: "json" },
+];
+for (const fault of inDoubt) {
+  test(`An assign in doubt is repeated, and registers the order once: ${JSON.stringify(fault)}`, async () => {
+    await server.addFault(fault);
+    await client.assign("order-1", "executor-1", "zone-1");
+    assert.equal((await journal())[1], fault.when === "before" ? 200 : 400);
+    assert.equal((await server.orders()).length, 1);
+  });
+}
+
+test("A 429 is waited for, and leaves no doubt.", async () => {
+  await server.addOrders({ order_id: "order-1", executor_id: "executor-1", zone_id: "zone-1" });
+  await server.addFault({ operation, kind: "error", status: 429, body: "html", retry_after: 2 });
+  await server.addFault({ operation, kind: "error", status: 429, body: "empty" });
+  await assert.rejects(client.assign("order-1", "executor-2", "zone-1"), OrderAlreadyExists);
+  const [waited = 0, paused = 0] = pauses;
+  assert.ok(waited === 2_000 && paused <= 60, `pauses of ${pauses} ms`);
+});
+
+test("A wait that is too long is given up.", async () => {
+  await server.addFault({ operation, kind: "error", status: 429, retry_after: 3_600 });
+  await assert.rejects(client.assign("order-1", "executor-1", "zone-1"), { name: "NoAnswer", inDoubt: false });
+  await server.addFault({ operation, kind: "error", status: 503, retry_after: 3_600 });
+  await assert.rejects(client.assign("order-1", "executor-1", "zone-1"), { name: "NoAnswer", inDoubt: true });
+  assert.deepEqual([await journal(), pauses], [[429, 503], []]);
+});
+
 test("A slow answer is not awaited: the request is sent again.", async () => {
   client = new OrdersClient(server.url, { timeoutMs: 1_000, backOffMs: 20 });
   await server.addFault({ operation: "assign_order", kind: "delay", when: "after", delay_ms: 10_000 });
@@ -109,9 +146,21 @@ test("An order that somebody else registered is an error.", async () => {
   assert.deepEqual(await journal(), [200, 400]);
 });
 
-test("A server that is gone is no answer.", async () => {
+test("A server that is gone leaves no doubt, also when it is back.", async () => {
   const gone = await OrdersServer.start();
   await gone.stop();
   client = new OrdersClient(gone.url, { attempts: 2, backOffMs: 20 });
-  await assert.rejects(client.acquire("executor-1"), NoAnswer);
+  await assert.rejects(client.acquire("executor-1"), { name: "NoAnswer", inDoubt: false });
+
+  let back: OrdersServer | undefined;
+  const restart = async () => {
+    back = await OrdersServer.start(new URL(gone.url).port);
+    await back.addOrders({ order_id: "order-1", executor_id: "executor-1", zone_id: "zone-1" });
+  };
+  client = new OrdersClient(gone.url, { attempts: 2, sleep: restart });
+  try {
+    await assert.rejects(client.assign("order-1", "executor-2", "zone-1"), OrderAlreadyExists);
+  } finally {
+    await back?.stop();
+  }
 });

@@ -10,16 +10,18 @@ const START_TIMEOUT_MS = 30_000;
 
 type Schemas = components["schemas"];
 
+export type Fault = Schemas["Fault"];
+
 export class OrdersServer {
   private constructor(
     readonly url: string,
     private readonly child: ChildProcess,
   ) {}
 
-  /** Starts a server on a free port and waits until it is ready. The command is ORDERS, or `orders`. */
-  static async start(): Promise<OrdersServer> {
+  /** Starts a server, by default on a free port, and waits until it is ready. The command is ORDERS, or `orders`. */
+  static async start(port = "0"): Promise<OrdersServer> {
     const [command = "orders", ...first] = (process.env["ORDERS"] || "orders").trim().split(/\s+/);
-    const options = ["--controls", "--port", "0", "--database", "sqlite:///:memory:", "--no-access-log"];
+    const options = ["--controls", "--port", port, "--database", "sqlite:///:memory:", "--no-access-log"];
     const child = spawn(command, [...first, "serve", ...options], { stdio: ["ignore", "pipe", "inherit"] });
     // The server must not outlive this process. A process that a signal ends emits no "exit", so handle signals too.
     process.once("exit", () => child.kill());
@@ -58,8 +60,13 @@ export class OrdersServer {
   }
 
   /** Adds a fault for the next requests of an operation. */
-  async addFault(fault: Schemas["Fault"]): Promise<void> {
+  async addFault(fault: Fault): Promise<void> {
     await this.#control("POST", "faults", fault);
+  }
+
+  /** Stores orders, in any state. */
+  async addOrders(...orders: Schemas["NewOrder"][]): Promise<void> {
+    await this.#control("POST", "orders", { orders });
   }
 
   /** Returns the requests since the last reset. */
