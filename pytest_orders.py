@@ -7,14 +7,29 @@ project that has a package `orders` of its own. So this module imports `orders` 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-MAX_REPORTED_REQUESTS = 20
-
 if TYPE_CHECKING:
     from orders.testing import ReferenceServer
+
+SUITE = "contract_tests"
+MAX_REPORTED_REQUESTS = 20
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Name the contract suite by its path in `pytest --pyargs contract_tests`.
+
+    Before pytest reads the options, it loads the conftest.py of a path, which adds the suite's options, but not the one
+    of a package.
+    """
+    options = early_config.known_args_namespace
+    if options.pyargs and SUITE in options.file_or_dir:
+        for arguments in (args, options.file_or_dir):
+            arguments[arguments.index(SUITE)] = str(Path(__file__).with_name(SUITE))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
-"""`python -m contract_tests` prints the table of clauses that README.md has."""
+"""`python -m contract_tests` is the command `orders-contract`."""
 
-from contract_tests.clauses import table
+import sys
 
-print(table())
+from contract_tests.cli import main
+
+sys.exit(main())

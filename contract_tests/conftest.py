@@ -1,24 +1,30 @@
 """Runs the suite with pytest: the options, the server, the verdict on each clause, and the exit code."""
 
+import argparse
 import contextlib
 import os
-import random
 import threading
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from contract_tests.clauses import CLAUSES, Level
-from contract_tests.suite import report, server
-from contract_tests.suite.run import BUDGETS, ExitCode, Run, ServerLost, Violation
+from contract_tests.options import add_options, base_url, new_run
+from contract_tests.suite import evidence, report, server
+from contract_tests.suite.run import ExitCode, Run, ServerLost, Violation
 from contract_tests.suite.scenario import Scenario
 from contract_tests.suite.transport import Target
+from contract_tests.suite.waiting import WaitingOrders
 
 # A run that is still going on so long after its time limit is stuck, and ended from outside.
 STUCK_S = 120
 # Clauses that the run as a whole checks, with all that it sends.
 WHOLE_RUN = {"ERROR-1", "ERROR-2", "LIFE-7"}
+MARKERS = (
+    "clause: the clauses that the test checks",
+    "first: runs before all other tests",
+    "last: runs after all other tests",
+)
 
 _RUN = pytest.StashKey[Run]()
 _STARTS_SERVER = pytest.StashKey[bool]()
@@ -27,73 +33,34 @@ _STARTS_SERVER = pytest.StashKey[bool]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suite's options."""
     group = parser.getgroup("contract", "the contract suite of the orders service")
-    # The plugin pytest-base-url has an option of the same name.
-    with contextlib.suppress(ValueError):
-        group.addoption(
-            "--base-url",
-            metavar="URL",
-            help=f"URL of the server to check (or ORDERS_BASE_URL; default: start and check `{server.COMMAND}`)",
-        )
-    group.addoption("--seed", type=int, metavar="N", help="repeat the random choices of the run with this seed")
-    group.addoption(
-        "--budget",
-        choices=list(BUDGETS),
-        default="quick",
-        help="brief: about 10 s; quick: about 30 s; thorough: about 5 min (default: quick)",
-    )
-    group.addoption(
-        "--level",
-        choices=[level.lower() for level in Level],
-        default="should",
-        help="must: clauses of level SHOULD are checked and reported, but do not fail the run (default: should)",
-    )
-    group.addoption(
-        "--clause",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="check only this clause, for example ASSIGN-6; may be given several times (default: all)",
-    )
-    group.addoption(
-        "--answer-timeout", type=float, default=10.0, metavar="S", help="seconds to wait for an answer (default: 10)"
-    )
-    group.addoption(
-        "--report-dir",
-        type=Path,
-        default=Path("contract-report"),
-        metavar="DIR",
-        help="folder for report.html, report.json and report.xml (JUnit) (default: contract-report)",
-    )
+
+    def add(*names: str, **settings: Any) -> None:
+        # A plugin may have the option already: pytest-base-url has --base-url, and pytest-xdist has -n.
+        with contextlib.suppress(argparse.ArgumentError):
+            # Not `addoption`, which refuses -n.
+            group._addoption(*names, **settings)
+
+    add_options(add)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options, and begin the run."""
-    option = config.getoption
-    if hasattr(config, "workerinput") or option("numprocesses", None):
-        raise pytest.UsageError("-n: the suite runs in one process, because the order of its requests matters")
-    if not 0 < option("answer_timeout") <= 600:
-        raise pytest.UsageError("--answer-timeout: must be more than 0 and at most 600 seconds")
-    for clause in option("clause"):
-        if clause not in CLAUSES:
-            raise pytest.UsageError(f"--clause {clause}: no such clause; contract_tests/README.md lists all clauses")
-    seed = option("seed")
-    url = option("base_url") or os.environ.get("ORDERS_BASE_URL") or ""
-    # The address of a server that the suite starts is not known yet.
+    if hasattr(config, "workerinput"):
+        raise pytest.UsageError("the suite runs in one process, because the order of its requests matters")
     try:
-        target = Target(url or "http://127.0.0.1:0", option("answer_timeout"))
+        Run.current = config.stash[_RUN] = new_run(config.option)
     except ValueError as error:
-        raise pytest.UsageError(f"--base-url {url!r} is not the URL of a server: {error}") from None
-    Run.current = config.stash[_RUN] = Run(
-        target,
-        BUDGETS[option("budget")],
-        Level(option("level").upper()),
-        random.SystemRandom().randrange(1 << 31) if seed is None else seed,
-        frozenset(option("clause")),
-    )
-    config.stash[_STARTS_SERVER] = not url
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_STARTS_SERVER] = not base_url(config.option)
+    # These are not in pytest.ini, because `pytest --pyargs contract_tests` reads the settings of the current directory.
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.option.tbstyle == "auto":
+        # The suite reports failures itself. `--tb=short` shows where in the suite they occur.
+        config.option.tbstyle = "no"
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_collectionfinish(config: pytest.Config) -> str:
     """Say which server is checked, and how to repeat the run."""
     run = config.stash[_RUN]
     what = server.COMMAND if config.stash[_STARTS_SERVER] else run.target.base_url
@@ -127,16 +94,22 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
                 url = stack.enter_context(server.reference_server())
                 run.target = Target(url, run.target.timeout_s)
             server.check_is_the_service(run)
+            server.learn_wording(run)
         except ServerLost as error:
             run.errors.append(str(error))
             session.shouldstop = "there is no server to check"
             # A wrapper cannot leave the loop out.
             session.items.clear()
         stack.enter_context(_time_limit(session, run, stack.close))
-        result = yield
-        if run.requests and not run.errors:
-            run.passed.add("ERROR-2")
-        return result
+        try:
+            result = yield
+            if run.requests and not run.errors:
+                run.passed.add("ERROR-2")
+            return result
+        finally:
+            # The server may be stopped after this. A run that ends early has evidence, too.
+            if not run.errors:
+                evidence.shorten_all(run)
 
 
 @contextlib.contextmanager
@@ -178,7 +151,7 @@ def pytest_runtest_makereport(
                 run.passed |= run.clauses
         case Violation():
             for clause in run.clauses - {error.failure.clause}:
-                run.unfinished.setdefault(clause, f"{error.failure.clause} failed first")
+                run.stopped_by.setdefault(clause, error.failure.clause)
         case ServerLost() | pytest.skip.Exception():
             for clause in run.clauses:
                 run.unfinished.setdefault(clause, str(error))
@@ -244,6 +217,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def run(pytestconfig: pytest.Config) -> Run:
     """The run of which the test is part."""
     return pytestconfig.stash[_RUN]
+
+
+@pytest.fixture(scope="session")
+def waiting_orders(pytestconfig: pytest.Config) -> WaitingOrders:
+    """Orders that wait together."""
+    return WaitingOrders(pytestconfig.stash[_RUN])
 
 
 @pytest.fixture

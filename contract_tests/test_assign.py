@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from contract_tests.suite.calls import assign_request, request_to
+from contract_tests.suite.calls import Order, assign_request, request_to
 from contract_tests.suite.contract import ALREADY_EXISTS, ASSIGN, CREATED, STATUSES
 from contract_tests.suite.scenario import Scenario
 from contract_tests.suite.transport import query_string
+from contract_tests.suite.waiting import LEAST_S, WaitingOrders, seconds_between
 
 
 @pytest.mark.clause("ASSIGN-1")
@@ -33,11 +34,9 @@ def test_an_absent_parameter_is_reported(scenario: Scenario, absent: tuple[str, 
 @pytest.mark.clause("ASSIGN-3")
 @pytest.mark.parametrize("changed", [(), ("executor_id",), ("zone_id",), ("executor_id", "zone_id")], ids="+".join)
 def test_a_known_order_is_refused(scenario: Scenario, changed: tuple[str, ...]) -> None:
-    """A known order_id is refused, with the same parameters and with others, each time."""
+    """A known order_id is refused, with the same parameters and with others."""
     order, other = scenario.prepare(), scenario.new_order()
-    repeat = replace(order, **{name: getattr(other, name) for name in changed})
-    for _ in range(3):
-        scenario.assign_known(repeat)
+    scenario.assign_known(replace(order, **{name: getattr(other, name) for name in changed}))
 
 
 @pytest.mark.clause("ASSIGN-3")
@@ -53,30 +52,39 @@ def test_a_known_order_is_refused_whatever_the_header(scenario: Scenario) -> Non
 @pytest.mark.clause("ASSIGN-4")
 @pytest.mark.parametrize("acquired", [False, True], ids=["assigned", "acquired"])
 def test_the_same_assign_again_changes_nothing(scenario: Scenario, acquired: bool) -> None:
-    """Before and after the order is acquired, a repeated assign leaves everything as it was."""
+    """Before and after the order is acquired, an assign that is sent again and again leaves everything as it was."""
     order = scenario.prepare()
     with scenario.preparation():
         first = scenario.acquire(order) if acquired else None
-    for _ in range(2):
+    for _ in range(3):
         scenario.assign_known(order)
     response = scenario.acquire(order)
     if first is not None:
-        scenario.check(response.body == first.body, "the bytes of the acquire before the repeat")
-    scenario.cancel(order)
-    scenario.assign_known(order)
-    scenario.acquire_nothing(order.executor_id)
+        scenario.check_same(response, first, "the bytes of the acquire before the repeat")
 
 
 @pytest.mark.clause("ASSIGN-4")
-def test_an_old_assign_again_leaves_the_newer_order(scenario: Scenario) -> None:
-    """Repeating the assign before the last one does not bring the older order back."""
-    old = scenario.prepare()
-    new = scenario.prepare(executor_id=old.executor_id)
-    with scenario.preparation():
-        first = scenario.acquire(new)
-    scenario.assign_known(old)
-    scenario.check(scenario.acquire(new).body == first.body, "the bytes of the acquire before the repeat")
-    scenario.cancel(new)
+def test_the_same_assign_again_leaves_the_order_active(scenario: Scenario) -> None:
+    """After a repeated assign, the order can be cancelled as before."""
+    order = scenario.prepare()
+    scenario.assign_known(order)
+    scenario.cancel(order)
+
+
+@pytest.mark.clause("ASSIGN-4")
+def test_the_same_assign_again_keeps_the_time(scenario: Scenario, waiting_orders: WaitingOrders) -> None:
+    """A repeated assign does not move the order's assign_time."""
+    check_assign_time_after(scenario, order := waiting_orders.take("sent-again", scenario), order)
+
+
+def check_assign_time_after(scenario: Scenario, order: Order, repeat: Order) -> None:
+    """Send a refused assign, and check that an order that has waited keeps its assign_time."""
+    scenario.assign_known(repeat)
+    between = seconds_between(scenario, scenario.acquire(order))
+    expected = (
+        f"an acquire_time at least {LEAST_S:.1f} s after the assign_time: that of the assign that was not refused"
+    )
+    scenario.check(between >= LEAST_S, expected, f"an acquire_time {between} s after it")
 
 
 @pytest.mark.clause("ASSIGN-5")
@@ -90,9 +98,15 @@ def test_a_refused_assign_leaves_the_known_order(scenario: Scenario, changed: tu
     scenario.assign_known(replace(order, **{name: getattr(other, name) for name in changed}))
     response = scenario.acquire(order)
     if first is not None:
-        scenario.check(response.body == first.body, "the bytes of the acquire before the refused assign")
+        scenario.check_same(response, first, "the bytes of the acquire before the refused assign")
     scenario.acquire_nothing(other.executor_id)
-    scenario.cancel(order)
+
+
+@pytest.mark.clause("ASSIGN-5")
+def test_a_refused_assign_leaves_the_time(scenario: Scenario, waiting_orders: WaitingOrders) -> None:
+    """A refused assign with another executor and zone does not move the known order's assign_time."""
+    order = waiting_orders.take("named-again", scenario)
+    check_assign_time_after(scenario, order, replace(scenario.new_order(), order_id=order.order_id))
 
 
 @pytest.mark.clause("ASSIGN-6")
@@ -107,7 +121,7 @@ def test_a_refused_assign_leaves_the_executor_it_names(scenario: Scenario, statu
         scenario.assign_known(replace(known, executor_id=current.executor_id))
     response = scenario.acquire(current)
     if first is not None:
-        scenario.check(response.body == first.body, "the bytes of the acquire before the refused assign")
+        scenario.check_same(response, first, "the bytes of the acquire before the refused assign")
     scenario.cancel(current)
 
 
@@ -126,17 +140,12 @@ def test_a_refused_assign_gives_a_free_executor_nothing(scenario: Scenario, stat
 @pytest.mark.parametrize("acquired", [False, True], ids=["unseen", "acquired"])
 @pytest.mark.parametrize("end", ["cancelled", "completed"])
 def test_an_order_id_stays_known(scenario: Scenario, end: str, acquired: bool) -> None:
-    """An ended order is refused with the same parameters and with others, and does not come back."""
+    """An ended order is refused with the same parameters and with others."""
     order = scenario.prepare("acquired" if acquired else "assigned")
-    newer = scenario.new_order(order.executor_id)
     with scenario.preparation():
         if end == "cancelled":
             scenario.cancel(order)
         else:
-            scenario.assign(newer)
+            scenario.assign(scenario.new_order(order.executor_id))
     scenario.assign_known(order)
     scenario.assign_known(replace(scenario.new_order(), order_id=order.order_id))
-    if end == "cancelled":
-        scenario.acquire_nothing(order.executor_id)
-    else:
-        scenario.acquire(newer)

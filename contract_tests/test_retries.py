@@ -35,15 +35,12 @@ def test_a_lost_assign_can_be_repeated(scenario: Scenario, cut: Cut, busy: bool)
         if busy:
             # The assign is done, or not: the executor has the new order, or still the old one.
             time.sleep(SETTLED_S)
-            found = scenario.call(acquire_request(order.executor_id), ACQUIRED).profile.get("order_id")
+            found = scenario.read(scenario.call(acquire_request(order.executor_id), ACQUIRED), "order_id")
             scenario.check(found in (order.order_id, old.order_id), "the new order, or still the old one")
         response = scenario.call(assign_request(order), ALREADY_EXISTS if cut is Cut.UNREAD else None)
         scenario.check(response.answer in (CREATED, ALREADY_EXISTS), f"{CREATED} or {ALREADY_EXISTS}")
         scenario.assign_known(order)
         scenario.acquire(order)
-        scenario.cancel(order)
-        scenario.acquire_nothing(order.executor_id)
-        scenario.assign_known(order)
 
 
 @pytest.mark.clause("RETRY-2")
@@ -55,8 +52,7 @@ def test_a_lost_acquire_can_be_repeated(scenario: Scenario, cut: Cut) -> None:
         scenario.send_and_leave(acquire_request(order.executor_id), cut)
         first = scenario.acquire(order)
         time.sleep(SETTLED_S)
-        scenario.check(scenario.acquire(order).body == first.body, "the bytes of the first acquire")
-        scenario.cancel(order)
+        scenario.check_same(scenario.acquire(order), first, "the bytes of the first acquire")
 
 
 @pytest.mark.clause("RETRY-3")
@@ -71,9 +67,6 @@ def test_a_lost_cancel_can_be_repeated(scenario: Scenario, cut: Cut) -> None:
         scenario.check(response.answer in (CANCELED, gone), f"{CANCELED} or {gone}")
         scenario.cancel_nothing(order.order_id)
         scenario.acquire_nothing(order.executor_id)
-        following = scenario.new_order(order.executor_id)
-        scenario.assign(following)
-        scenario.acquire(following)
 
 
 @pytest.mark.clause("RETRY-4")
@@ -90,5 +83,4 @@ def test_a_request_cut_off_in_its_first_line_has_no_effect(scenario: Scenario, m
     time.sleep(SETTLED_S)
     scenario.acquire_nothing(order.executor_id)
     scenario.acquire(current)
-    scenario.cancel(current)
     scenario.assign(order)

@@ -10,7 +10,7 @@ import requests
 from hypothesis import seed, settings
 from hypothesis.errors import Flaky
 
-from contract_tests.suite import generated, model
+from contract_tests.suite import generated, model, reliance
 from contract_tests.suite.contract import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Answer
 from contract_tests.suite.rules import operation_of
 from contract_tests.suite.run import Run, Violation
@@ -41,6 +41,7 @@ def machine(run: Run, session: requests.Session, end: float, seen: set[Answer]) 
 
         def setup(self) -> None:
             self.scenario = Scenario(run, connection)
+            self.scenario.relies = reliance.FORM
             self.state = model.State()
 
         def teardown(self) -> None:
@@ -104,5 +105,5 @@ def test_linked_operations_agree_with_the_model(run: Run, session: requests.Sess
     with Scenario(run).clause("SCHEMA-3"):
         unseen = {CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED} - seen
         if unseen and run.failures:
-            pytest.skip(f"not answered as expected: {', '.join(sorted(map(str, unseen)))}")
+            pytest.skip(f"{len(unseen)} kinds of answers did not come as expected")
         assert not unseen, f"no request was answered {', '.join(sorted(map(str, unseen)))}"

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from orders import __version__
 from orders.http.cors import check_origin
@@ -50,30 +51,34 @@ def describe(error: click.ClickException) -> str:
     """Return the message of an error, without passwords. For a bad value, the message names the option or variable."""
     if isinstance(error, click.BadParameter) and error.ctx and error.param:
         name = error.param.name
-        if error.ctx.get_parameter_source(name) is click.ParameterSource.ENVIRONMENT:
+        if error.ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
             error.param_hint = f"environment variable ORDERS_{name.upper()}"
     return USER_AND_PASSWORD.sub("***@", error.format_message())
 
 
-class Origin(click.ParamType[str]):
-    """The type of `--cors-origin`. The environment variable takes several, separated by commas or spaces."""
+class Parsed(click.types.StringParamType):
+    """The type of an option that a function parses. The message of its ValueError says what is wrong.
 
-    name = "origin"
+    With a function as the type, the message is lost before click 8.4.
+    """
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return `value` if it is an origin or `*`. Otherwise fail with a message."""
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self._parse = parse
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the function makes of the value, or fail with its message."""
         try:
-            return check_origin(value)
+            return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """Return the origins in the value of the environment variable."""
+        """Return the values in the environment variable of an option that may be repeated."""
         return rv.replace(",", " ").split()
 
 
-def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
-    """Return a parser for numbers from `low` to `high`.
+def number(kind: type[int] | type[float], low: float, high: float) -> Parsed:
+    """Return the type of an option for numbers from `low` to `high`.
 
     Its errors always say the range. Those of `click.IntRange` may not, and `click.FloatRange` lets NaN through.
     """
@@ -87,7 +92,7 @@ def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[
             raise ValueError(f"{text!r} is not a {'whole ' if kind is int else ''}number from {low} to {high}")
         return value
 
-    return parse
+    return Parsed(parse)
 
 
 def is_loopback(host: str) -> bool:
@@ -111,11 +116,13 @@ def cli() -> None:
 @click.option(
     "--idle-timeout", metavar="SECONDS", type=number(float, 0.1, 86400), default=30, help="Longest wait for a request."
 )
-@click.option("--cors-origin", type=Origin(), multiple=True, help="Origin of pages to allow, or *; repeatable.")
+@click.option(
+    "--cors-origin", type=Parsed(check_origin), multiple=True, help="Origin of pages to allow, or *; repeatable."
+)
 @click.option(
     "--database",
     metavar="URL",
-    type=DatabaseURL.parse,
+    type=Parsed(DatabaseURL.parse),
     default="sqlite:///orders.db",
     help="sqlite:///PATH or postgresql://HOST/NAME",
 )

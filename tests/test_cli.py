@@ -115,8 +115,8 @@ def test_the_help_fits_a_screen() -> None:
     [
         ((), {}, "Missing command"),
         (("sevre",), {}, "No such command 'sevre'"),
-        (("serve", "--prot", "1"), {}, "No such option '--prot'"),
-        (("serve", "--por", "1"), {}, "No such option '--por'"),
+        (("serve", "--prot", "1"), {}, "--prot"),
+        (("serve", "--por", "1"), {}, "--por"),
         (("serve", "8080"), {}, "unexpected extra argument (8080)"),
         (("serve", "--port"), {}, "'--port' requires an argument"),
         (("serve", "--controls=1"), {}, "'--controls' does not take a value"),
@@ -154,7 +154,7 @@ def test_the_help_fits_a_screen() -> None:
         (
             ("serve",),
             {"ORDERS_ACCESS_LOG": "maybe"},
-            "environment variable ORDERS_ACCESS_LOG: 'maybe' is not a valid boolean. Recognized values: ",
+            "environment variable ORDERS_ACCESS_LOG: 'maybe' is not a valid boolean",
         ),
         (
             ("serve",),

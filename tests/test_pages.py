@@ -16,7 +16,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_readme_starts_with_commands() -> None:
     """The README's first screen has one command for each kind of reader, each on one line."""
-    ends = ["orders serve", "--base-url http://127.0.0.1:8080", "/1_quickstart.ipynb", "tox"]
+    ends = ["orders serve", "orders-contract http://127.0.0.1:8080", "/1_quickstart.ipynb", "tox"]
     commands = blocks("sh")[: len(ends)]
     for command, end in zip(commands, ends, strict=True):
         assert command.strip().endswith(end) and command.count("\n") == 1, command

@@ -1,21 +1,27 @@
-"""Reports what a run found: as text for the terminal, and as files in JSON, JUnit's XML and HTML."""
+"""Reports what a run found, causes first: as text for the terminal, and as files in JSON, JUnit's XML and HTML."""
 
 import json
 import statistics
 from collections import Counter
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from contract_tests.clauses import CLAUSES, Clause
-from contract_tests.suite.run import ExitCode, Failure, Run, Verdict
+from contract_tests.clauses import CLAUSES, Level
+from contract_tests.suite.evidence import script
+from contract_tests.suite.run import RANK, ExitCode, Failure, Run, Verdict
 from contract_tests.suite.transport import Step
 
+# The version of report.json, whose schema is in report.schema.json. It changes if a property gets another meaning.
+VERSION = 1
 # Longer answers are cut off, and on the terminal longer commands too.
 MAX_TEXT = 1500
 # Longer commands are cut off in the files. Only the URLs that are meant to be huge are longer.
 MAX_COMMAND = 20_000
+# The files have so many failures of a cause at most, and the last steps of a longer sequence.
+MAX_FAILURES = 5
 MAX_STEPS = 25
 COLORS = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.ERROR: "35;1", Verdict.NOT_CHECKED: "33"}
 
@@ -33,52 +39,66 @@ def write(run: Run, folder: Path) -> None:
         run.errors.append(f"no reports in {folder}: {error.strerror or error}")
 
 
-def text(run: Run, *, color: bool = False) -> str:
-    """Return the verdicts, each failure with the requests that show it, and the conclusion."""
-    lines = []
-    if run.requests:
-        for clause in CLAUSES.values():
-            lines.append(_line(run, clause, color))
-        for clause_id in CLAUSES:
-            for failure in run.failures.get(clause_id, [])[:1]:
-                lines += ["", *_explanation(run, CLAUSES[clause_id], failure)]
-        lines.append("")
-    lines += [f"error: {error}" for error in run.errors]
-    return "\n".join([*lines, conclusion(run)])
+def as_data(run: Run) -> dict[str, Any]:
+    """Return the report as plain data, as report.json has it."""
+    return {
+        "version": VERSION,
+        "url": run.target.base_url,
+        "seed": run.seed,
+        "budget": run.budget.name,
+        "level": run.level.lower(),
+        "requests": run.requests,
+        "seconds": round(run.elapsed_s, 1),
+        "exit_code": run.exit_code(),
+        "exit_codes": {level.lower(): run.exit_code(level) for level in Level},
+        "conclusion": conclusion(run),
+        "errors": run.errors,
+        "causes": [{"clause": cause, "also_seen_in": others} for cause, others in run.causes.items()],
+        "clauses": [
+            {
+                "id": clause.id,
+                "level": clause.level,
+                "source": clause.source,
+                "text": clause.text,
+                "verdict": run.verdict(clause),
+                "decides": run.decides(clause),
+                "reason": run.reason(clause),
+                "failures": [_failure(run, failure) for failure in _shown_failures(run, clause.id)],
+            }
+            for clause in CLAUSES.values()
+        ],
+    }
 
 
-def _line(run: Run, clause: Clause, color: bool) -> str:
-    verdict = run.verdict(clause)
-    shown = f"{verdict:<11}"
-    if color:
-        shown = f"\033[{COLORS[verdict]}m{shown}\033[0m"
-    reason = run.reason(clause)
-    note = "" if run.decides(clause) or verdict is not Verdict.FAIL else " (does not fail the run)"
-    return f"{clause.id:<10} {clause.level:<6} {shown} {clause.text}{note}{f' [{reason}]' if reason else ''}"
+def _shown_failures(run: Run, clause: str) -> list[Failure]:
+    return run.own_failures(clause)[:MAX_FAILURES] if clause in run.causes else []
 
 
-def _explanation(run: Run, clause: Clause, failure: Failure) -> list[str]:
-    more = len(run.failures[clause.id]) - 1
-    return [
-        f"{clause.id} ({clause.level}, {clause.source}): {clause.text}",
-        *(f"    {line}" for line in _steps(failure, run.target.base_url)),
-        f"  expected: {_cut(failure.expected)}",
-        f"  got:      {_cut(failure.got)}",
-        *([f"  more failures of this clause in the reports: {more}"] if more else []),
-    ]
+def _failure(run: Run, failure: Failure) -> dict[str, Any]:
+    commands = script(failure, run.target, run.token)
+    return {
+        "test": failure.test,
+        "expected": failure.expected,
+        "got": _cut(failure.got),
+        "relied_on": sorted(failure.relies, key=RANK.index),
+        "script": [_cut(command, MAX_COMMAND) for command, _ in commands],
+        "exchanges": [
+            {"curl": _cut(command, MAX_COMMAND), **_response(step)}
+            for command, step in commands[-MAX_STEPS:]
+            if step is not None
+        ],
+    }
 
 
-def _steps(failure: Failure, base_url: str) -> list[str]:
-    """Return the steps as commands, each with what came back."""
-    steps = failure.steps
-    lines = []
-    if len(steps) > MAX_STEPS:
-        lines.append(f"# {len(steps) - MAX_STEPS} earlier requests are left out")
-        steps = steps[-MAX_STEPS:]
-    for step in steps:
-        together = " &" if step.group else ""
-        lines += [f"{_cut(step.request.curl(base_url))}{together}", f"  # {_cut(step.got)}"]
-    return lines
+def _response(step: Step) -> dict[str, Any]:
+    response = step.response
+    return {
+        "status": response.status if response else None,
+        "headers": [list(header) for header in response.headers] if response else [],
+        "body": _cut(response.body.decode(errors="backslashreplace")) if response else "",
+        "failure": step.no_response,
+        "together": step.group,
+    }
 
 
 def _cut(long: str, length: int = MAX_TEXT) -> str:
@@ -98,6 +118,8 @@ def conclusion(run: Run) -> str:
         ExitCode.FAILED: "does not conform",
         ExitCode.ERROR: "no verdict",
     }[run.exit_code()]
+    if run.exit_code() == ExitCode.ERROR and (undecided := run.undecided()):
+        result += f", because {', '.join(clause.id for clause in undecided)} could not be checked"
     median = f", {1000 * statistics.median(run.durations):.1f} ms per request (median)" if run.durations else ""
     effort = f"{run.requests} requests{median}, {run.elapsed_s:.0f} s, --seed {run.seed}"
     return f"{run.target.base_url}: {result} ({figures}; {effort})"
@@ -107,53 +129,47 @@ def _is_incomplete(run: Run) -> bool:
     return any(run.verdict(clause) is Verdict.NOT_CHECKED and not clause.conditional for clause in CLAUSES.values())
 
 
-def as_data(run: Run) -> dict[str, Any]:
-    """Return the report as plain data, as report.json has it."""
-    return {
-        "url": run.target.base_url,
-        "seed": run.seed,
-        "budget": run.budget.name,
-        "level": run.level.lower(),
-        "requests": run.requests,
-        "seconds": round(run.elapsed_s, 1),
-        "exit_code": run.exit_code(),
-        "conclusion": conclusion(run),
-        "errors": run.errors,
-        "clauses": [
-            {
-                "id": clause.id,
-                "level": clause.level,
-                "source": clause.source,
-                "text": clause.text,
-                "verdict": run.verdict(clause),
-                "decides": run.decides(clause),
-                "reason": run.reason(clause),
-                "failures": [_failure(run, failure) for failure in run.failures.get(clause.id, [])],
-            }
-            for clause in CLAUSES.values()
-        ],
-    }
+def text(run: Run, *, color: bool = False) -> str:
+    """Return each cause with the requests that show it, the other clauses that did not pass, and the conclusion."""
+    lines: list[str] = []
+    for number, cause in enumerate(run.causes, 1):
+        lines += [*_explanation(run, number, cause, color), ""]
+    others = [
+        f"{clause.id:<10} {_colored(f'{verdict:<11}', verdict, color)} {reason}"
+        for clause in CLAUSES.values()
+        if (verdict := run.verdict(clause)) is not Verdict.FAIL and (reason := run.reason(clause))
+    ]
+    # A clause that is seen with a cause needs no line of its own.
+    seen = {clause for clauses in run.causes.values() for clause in clauses}
+    others = [line for line in others if line.split()[0] not in seen]
+    if run.requests and others and not run.selected:
+        lines += [*others, ""]
+    lines += [f"error: {error}" for error in run.errors]
+    return "\n".join([*lines, conclusion(run)])
 
 
-def _failure(run: Run, failure: Failure) -> dict[str, Any]:
-    return {
-        "test": failure.test,
-        "expected": failure.expected,
-        "got": _cut(failure.got),
-        "exchanges": [_step(step, run.target.base_url) for step in failure.steps[-MAX_STEPS:]],
-    }
+def _colored(shown: str, verdict: Verdict, color: bool) -> str:
+    return f"\033[{COLORS[verdict]}m{shown}\033[0m" if color else shown
 
 
-def _step(step: Step, base_url: str) -> dict[str, Any]:
-    response = step.response
-    return {
-        "curl": _cut(step.request.curl(base_url), MAX_COMMAND),
-        "status": response.status if response else None,
-        "headers": [list(header) for header in response.headers] if response else [],
-        "body": _cut(response.body.decode(errors="backslashreplace")) if response else "",
-        "failure": step.no_response,
-        "together": step.group,
-    }
+def _explanation(run: Run, number: int, cause: str, color: bool) -> Iterator[str]:
+    """Yield the lines that explain a cause: what it says, what came back, and how to see it again."""
+    clause, failures = CLAUSES[cause], run.own_failures(cause)
+    note = "" if run.decides(clause) else " (does not fail the run)"
+    yield f"{number}. {_colored(cause, Verdict.FAIL, color)} ({clause.level}, {clause.source}): {clause.text}{note}"
+    yield f"   expected: {_cut(failures[0].expected)}"
+    yield f"   got:      {_cut(failures[0].got)}"
+    commands = script(failures[0], run.target, run.token)
+    if len(commands) > MAX_STEPS:
+        yield f"     # {len(commands) - MAX_STEPS} earlier lines are in the reports"
+    for command, step in commands[-MAX_STEPS:]:
+        yield f"     {_cut(command)}"
+        if step is not None:
+            yield f"     # {_cut(step.got)}"
+    if len(failures) > 1:
+        yield f"   {len(failures) - 1} more checks failed in the same way"
+    if others := run.causes[cause]:
+        yield f"   also seen in: {', '.join(others)}"
 
 
 def as_junit(data: dict[str, Any]) -> bytes:
@@ -196,7 +212,7 @@ def _as_text(failure: dict[str, Any]) -> str:
         f"{exchange['curl']}\n  # {exchange['status'] or exchange['failure']} {exchange['body']}"
         for exchange in failure["exchanges"]
     ]
-    return "\n".join([*steps, f"expected: {failure['expected']}", f"got:      {failure['got']}"])
+    return "\n".join([f"expected: {failure['expected']}", f"got:      {failure['got']}", *steps])
 
 
 def _xml(text: str) -> str:
@@ -210,59 +226,95 @@ def _xml(text: str) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; } h3 { font-size: 1.05rem; margin-top: 1.8rem; }
-table { border-collapse: collapse; width: 100%; } td, th { padding: .3rem .6rem; border-bottom: 1px solid #d8dee6;
-text-align: left; vertical-align: top; } td:first-child, td:nth-child(2), td:nth-child(3) { white-space: nowrap; }
-.pass { color: #1a7f37; } .fail { color: #cf222e; font-weight: 600; } .error { color: #8250df; font-weight: 600; }
-.not-checked { color: #9a6700; }
-pre { background: #f5f7fa; padding: .8rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
-.answer { color: #57606a; } dt { font-weight: 600; } dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
-.banner { padding: .6rem 1rem; border-left: 4px solid; background: #f5f7fa; }
+:root { color-scheme: light dark; --text: #1c2430; --back: #fff; --box: #f4f6f9; --line: #d5dbe3; --faint: #57606a;
+  --pass: #1a7f37; --fail: #c01c28; --error: #8250df; --open: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root { --text: #e4e8ee; --back: #14181d; --box: #1e242c; --line: #39424e;
+  --faint: #a3adb9; --pass: #4cc46a; --fail: #ff7b72; --error: #c297ff; --open: #e0a83a; } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 64rem; padding: 1rem; color: var(--text);
+  background: var(--back); overflow-wrap: anywhere; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1.05rem; }
+a { color: inherit; } summary { cursor: pointer; padding: .4rem 0; }
+table { border-collapse: collapse; width: 100%; } td { padding: .35rem .5rem; border-top: 1px solid var(--line);
+  vertical-align: top; } td:first-child { white-space: nowrap; }
+.pass { color: var(--pass); } .fail { color: var(--fail); font-weight: 600; } .error { color: var(--error); }
+.not-checked { color: var(--open); } .answer, .note { color: var(--faint); }
+pre { background: var(--box); padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
+dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
+.banner { padding: .6rem .9rem; border-left: 4px solid; background: var(--box); }
+@media (max-width: 40rem) { td { display: block; border: 0; padding: .1rem 0; }
+  tr { display: block; border-top: 1px solid var(--line); padding: .4rem 0; } }
 """
 
 
 def as_html(data: dict[str, Any]) -> str:
     """Return the report as one HTML page, which needs no other file."""
-    rows, details = [], []
-    for clause in data["clauses"]:
-        kind = clause["verdict"].replace(" ", "-")
+    clauses = {clause["id"]: clause for clause in data["clauses"]}
+    causes = {cause["clause"]: cause["also_seen_in"] for cause in data["causes"]}
+    rest = [clause for name, clause in clauses.items() if name not in causes]
+    noted = [clause for clause in rest if clause["verdict"] != Verdict.PASS]
+    passed = [clause for clause in rest if clause["verdict"] == Verdict.PASS]
+    kind = {ExitCode.CONFORMS: "pass", ExitCode.FAILED: "fail"}.get(data["exit_code"], "error")
+    return "".join(
+        [
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>Orders service: contract report</title><style>{_STYLE}</style></head><body>",
+            f'<h1>Orders service: contract report</h1><p class="banner {kind}">{escape(data["conclusion"])}</p>',
+            *[f'<p class="error">error: {escape(error)}</p>' for error in data["errors"]],
+            f'<p class="note">Budget {data["budget"]}, level {data["level"]}. To repeat the random choices: ',
+            f"<code>--seed {data['seed']}</code></p>",
+            _table([clauses[name] for name in causes]),
+            _folded(f"{len(noted)} clauses were not checked", _table(noted)) if noted else "",
+            _folded(f"{len(passed)} clauses passed", _table(passed)) if passed else "",
+            "<h2>What to mend</h2>" if causes else "",
+            *[_cause_html(clauses[name], others) for name, others in causes.items()],
+            "</body></html>\n",
+        ]
+    )
+
+
+def _table(clauses: list[dict[str, Any]]) -> str:
+    rows = []
+    for clause in clauses:
         name = escape(clause["id"])
         link = f'<a href="#{name}">{name}</a>' if clause["failures"] else name
         reason = "does not fail the run" if clause["failures"] and not clause["decides"] else clause["reason"]
-        note = f' <span class="not-checked">({escape(reason)})</span>' if reason else ""
+        note = f' <span class="note">({escape(reason)})</span>' if reason else ""
         rows.append(
-            f'<tr><td>{link}</td><td>{clause["level"]}</td><td class="{kind}">{clause["verdict"]}</td>'
-            f"<td>{_code(clause['text'])}{note}</td></tr>"
+            f'<tr><td>{link}</td><td>{clause["level"]}</td><td class="{clause["verdict"].replace(" ", "-")}">'
+            f"{clause['verdict']}</td><td>{_code(clause['text'])}{note}</td></tr>"
         )
-        if clause["failures"]:
-            details.append(f'<h3 id="{name}">{name}: {_code(clause["text"])}</h3>')
-            details.append(f"<p>{clause['level']}, from {escape(clause['source'])}</p>")
-            details += [_failure_html(failure) for failure in clause["failures"]]
-    kind = {ExitCode.CONFORMS: "pass", ExitCode.FAILED: "fail"}.get(data["exit_code"], "error")
-    errors = "".join(f'<p class="error">error: {escape(error)}</p>' for error in data["errors"])
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def _cause_html(clause: dict[str, Any], others: list[str]) -> str:
+    first, *more = clause["failures"]
+    also = f"<p>Also seen in: {escape(', '.join(others))}</p>" if others else ""
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Orders service: contract report</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Orders service: contract report</h1>"
-        f'<p class="banner {kind}">{escape(data["conclusion"])}</p>{errors}'
-        f"<p>Budget {data['budget']}, level {data['level']}. To repeat the random choices: "
-        f"<code>--seed {data['seed']}</code></p>"
-        f"{'<h2>What failed</h2>' if details else ''}{''.join(details)}<h2>All clauses</h2>"
-        "<table><thead><tr><th>clause</th><th>level</th><th>verdict</th><th>what it says</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></body></html>\n"
+        f'<h3 id="{escape(clause["id"])}">{escape(clause["id"])}: {_code(clause["text"])}</h3>'
+        f'<p class="note">{clause["level"]}, from {escape(clause["source"])}</p>{_failure_html(first)}{also}'
+        + "".join(_folded(f"Another example: {failure['got'][:100]}", _failure_html(failure)) for failure in more)
     )
 
 
 def _failure_html(failure: dict[str, Any]) -> str:
-    steps = []
+    answers = {}
     for exchange in failure["exchanges"]:
         headers = "".join(f"\n  {name}: {value}" for name, value in exchange["headers"])
-        answer = f"{exchange['status'] or exchange['failure']}{headers}\n  {exchange['body']}"
-        together = " &" if exchange["together"] else ""
-        steps.append(f'$ {escape(exchange["curl"])}{together}\n<span class="answer">  {escape(answer)}</span>')
+        answers[exchange["curl"]] = f"{exchange['status'] or exchange['failure']}{headers}\n  {exchange['body']}"
+    lines = []
+    for command in failure["script"]:
+        answer = f'\n<span class="answer">  {escape(answers[command])}</span>' if command in answers else ""
+        lines.append(f"$ {escape(command)}{answer}")
+    relied_on = f", relying on {', '.join(failure['relied_on'])}" if failure["relied_on"] else ""
     return (
         f"<dl><dt>expected</dt><dd>{_code(failure['expected'])}</dd><dt>got</dt><dd>{escape(failure['got'])}</dd></dl>"
-        f"<pre>{chr(10).join(steps)}</pre><p>Found by <code>{escape(failure['test'])}</code></p>"
+        f"<pre>{chr(10).join(lines)}</pre>"
+        f'<p class="note">Found by <code>{escape(failure["test"])}</code>{escape(relied_on)}</p>'
     )
 
 

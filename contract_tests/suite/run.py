@@ -4,17 +4,33 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar
 
 from contract_tests.clauses import CLAUSES, Clause, Level
+from contract_tests.suite import blame
 from contract_tests.suite.calls import acquire_request
-from contract_tests.suite.transport import TRANSPORT_ERRORS, Connection, Request, Step, Target
+from contract_tests.suite.contract import Answer, not_active
+from contract_tests.suite.rules import expected_answer, is_not_active, operation_of, says_the_words
+from contract_tests.suite.transport import (
+    NO_ANSWER_IN_TIME,
+    TRANSPORT_ERRORS,
+    Connection,
+    Request,
+    Response,
+    Step,
+    Target,
+)
 
-# After more requests without an answer than this, the run ends.
+# Stands for the identifier in a message.
+ID = "\0"
+# The order of causes: the clauses as they are listed, but those that any request can break come last.
+RANK = sorted(CLAUSES, key=lambda clause: CLAUSES[clause].general)
+# After more requests without an answer than this, the run ends: if the suite waited for them, or if it did not.
 MAX_UNANSWERED = 3
+MAX_CUT_OFF = 30
 
 
 class Verdict(StrEnum):
@@ -70,18 +86,15 @@ class Failure:
 
     clause: str
     expected: str
+    # The last step is wrong, together with its group.
     steps: tuple[Step, ...]
     test: str
-    # The step that is wrong; None if the last one is, together with its group.
-    wrong: Step | None = None
-
-    @property
-    def got(self) -> str:
-        """What came back instead, in words."""
-        last = self.steps[-1]
-        group = [step for step in self.steps if step.group == last.group and last.group]
-        shown = [self.wrong] if self.wrong else group or [last]
-        return "; ".join(dict.fromkeys(step.got for step in shown))
+    # What came back instead, in words.
+    got: str
+    # The clauses that it relied on. If one of them failed too, this failure shows nothing of its own.
+    relies: frozenset[str] = frozenset()
+    # It shows only if all steps go over one connection.
+    one_connection: bool = False
 
 
 class Violation(AssertionError):
@@ -122,15 +135,17 @@ class Run:
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     # Clauses that a test has checked to its end.
     passed: set[str] = field(default_factory=set)
-    # Clause id -> why a check of it did not finish.
+    # Clause id -> the clause that failed in a test of it, before it was checked.
+    stopped_by: dict[str, str] = field(default_factory=dict)
+    # Clause id -> why a check of it did not finish, although nothing failed.
     unfinished: dict[str, str] = field(default_factory=dict)
     # Clause id -> how a check of it failed by itself, through no fault of the server.
     broken_checks: dict[str, str] = field(default_factory=dict)
     # What went wrong with the run as a whole.
     errors: list[str] = field(default_factory=list)
 
-    # The clauses of the answers that the server has given correctly at least once.
-    answered: set[str] = field(default_factory=set)
+    # Operation name -> the answers that the server always gives in other words -> what they stand for.
+    wording: dict[str, dict[tuple[int, str], Answer]] = field(default_factory=dict)
     # assigned_order_id -> order_id, for each that the server has sent.
     uuids: dict[str, str] = field(default_factory=dict)
     # Whether the server waits for the last bytes of several requests at once; None until it is known.
@@ -141,6 +156,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _unanswered: int = 0
+    _waited_for: int = 0
 
     def new_id(self, kind: str) -> str:
         """Return an identifier that nobody has used before, in this run or in another."""
@@ -155,21 +171,46 @@ class Run:
         """Seconds since the run began."""
         return time.monotonic() - self.started
 
-    def record(
-        self, clause: str, expected: str, steps: Iterable[Step], *, wrong: Step | None = None, is_side: bool = False
-    ) -> Failure:
+    def record(self, failure: Failure, *, is_side: bool = False) -> Failure:
         """Record a failure. Of all failures of a clause in one test, keep the one with the fewest steps.
 
-        Side findings are the same in many tests. Of those, keep one per clause and expectation.
+        Side findings are the same in many tests. Of those, keep one per clause and expectation: the first, unless
+        another has fewer steps and relied on the same.
         """
-        failure = Failure(clause, expected, tuple(steps), self.test, wrong)
-        kept = self.failures.setdefault(clause, [])
-        like = [old for old in kept if old.test == failure.test or (is_side and old.expected == expected)]
-        if not like:
-            kept.append(failure)
-        elif len(failure.steps) < len(like[0].steps):
-            kept[kept.index(like[0])] = failure
+        kept = self.failures.setdefault(failure.clause, [])
+        for index, old in enumerate(kept):
+            if old.test == failure.test or (is_side and old.expected == failure.expected):
+                if len(failure.steps) < len(old.steps) and (not is_side or failure.relies == old.relies):
+                    kept[index] = failure
+                return failure
+        kept.append(failure)
         return failure
+
+    def understand(self, request: Request, response: Response, clause: str | None) -> Response:
+        """Return a response that means what the contract has other words for, unless `clause` says these words.
+
+        Without this, a server with one misspelled message would fail every test in which the message occurs.
+        """
+        operation = operation_of(request)
+        if operation is None:
+            return response
+        order_id = expected_answer(operation, request.query).values.get("order_id", "")
+        if order_id and is_not_active(response):
+            # Whether the id in the message is right is CANCEL-5's matter.
+            return replace(response, means=not_active(order_id))
+        for (status, message), answer in self.wording.get(operation.name, {}).items():
+            means = Answer(answer.status, answer.message.replace(ID, order_id))
+            if response.answer == (status, message.replace(ID, order_id)):
+                return (
+                    response if clause and says_the_words(clause, operation, means) else replace(response, means=means)
+                )
+        return response
+
+    def own_failures(self, cause: str) -> list[Failure]:
+        """Return the failures of a cause that no other cause explains, those with the fewest steps first."""
+        others = self.causes.keys() - {cause}
+        own = [failure for failure in self.failures[cause] if not failure.relies & others]
+        return sorted(own or self.failures[cause], key=lambda failure: len(failure.steps))
 
     def check_alive(self, request: Request, reason: str) -> None:
         """After a request without an answer, check that the server still answers others.
@@ -178,7 +219,8 @@ class Run:
         """
         what = f"{reason} to {request.method} {request.path_and_query[:200]}"
         self._unanswered += 1
-        if self._unanswered > MAX_UNANSWERED:
+        self._waited_for += reason == NO_ANSWER_IN_TIME
+        if self._unanswered > MAX_CUT_OFF or self._waited_for > MAX_UNANSWERED:
             raise ServerLost(f"the server gave no readable answer to {self._unanswered} requests; the last: {what}")
         for attempt in range(3):
             time.sleep(attempt * 0.5)
@@ -197,9 +239,14 @@ class Run:
             connection.close()
         return True
 
+    @property
+    def causes(self) -> dict[str, list[str]]:
+        """The failed clauses that are causes, the first one first, each with the other clauses in which it is seen."""
+        return blame.causes(self.failures, RANK)
+
     def verdict(self, clause: Clause) -> Verdict:
         """Return the verdict on a clause so far."""
-        if clause.id in self.failures:
+        if clause.id in self.causes:
             return Verdict.FAIL
         if clause.id in self.broken_checks:
             return Verdict.ERROR
@@ -208,11 +255,17 @@ class Run:
         return Verdict.NOT_CHECKED
 
     def reason(self, clause: Clause) -> str:
-        """Return why a clause was not checked, or how its check failed by itself; empty if there is a verdict."""
+        """Return why a clause was not checked, or only in part, or how its check failed by itself; else empty."""
         verdict = self.verdict(clause)
+        if verdict is Verdict.FAIL:
+            return ""
         if verdict is Verdict.ERROR:
             return self.broken_checks[clause.id]
-        if verdict is not Verdict.NOT_CHECKED:
+        causes = [cause for cause, others in self.causes.items() if clause.id in others]
+        if causes or clause.id in self.stopped_by:
+            cause = causes[0] if causes else self.cause_of(self.stopped_by[clause.id])
+            return f"in part: the rest needs {cause}" if verdict is Verdict.PASS else f"{cause} failed first"
+        if verdict is Verdict.PASS:
             return ""
         if clause.id in self.unfinished:
             return self.unfinished[clause.id]
@@ -220,17 +273,29 @@ class Run:
             return "not selected"
         return "the server gave no occasion" if clause.conditional else "its tests did not run"
 
-    def decides(self, clause: Clause) -> bool:
-        """Tell whether a failure of the clause fails the run."""
-        is_selected = not self.selected or clause.id in self.selected
-        return is_selected and (clause.level is Level.MUST or self.level is Level.SHOULD)
+    def cause_of(self, failed: str) -> str:
+        """Return the cause of a clause's failures: the clause itself, or another one."""
+        return next((cause for cause, others in self.causes.items() if failed in others), failed)
 
-    def exit_code(self) -> int:
-        """Return the exit code. A failure that decides is certain, whatever else went wrong."""
-        if any(self.decides(CLAUSES[clause_id]) for clause_id in self.failures):
+    def decides(self, clause: Clause, level: Level | None = None) -> bool:
+        """Tell whether the verdict on a clause decides about the run at a level, by default the level of the run."""
+        is_selected = not self.selected or clause.id in self.selected
+        return is_selected and (level or self.level).includes(clause.level)
+
+    def exit_code(self, level: Level | None = None) -> int:
+        """Return the exit code at a level, by default the level of the run.
+
+        A failure that decides is certain, whatever else went wrong.
+        """
+        if any(self.decides(CLAUSES[cause], level) for cause in self.causes):
             return ExitCode.FAILED
-        # An unfinished check leaves the verdict open, unless a failure that does not decide may have ended it, and
-        # another check of the clause finished.
-        explained = self.passed if self.failures else set()
-        unfinished = any(self.decides(CLAUSES[clause_id]) for clause_id in self.unfinished.keys() - explained)
-        return ExitCode.ERROR if self.errors or self.broken_checks or unfinished else ExitCode.CONFORMS
+        return ExitCode.ERROR if self.errors or self.broken_checks or self.undecided(level) else ExitCode.CONFORMS
+
+    def undecided(self, level: Level | None = None) -> list[Clause]:
+        """Return the clauses that leave the verdict open: they decide, and something kept them from being checked."""
+        begun = self.failures.keys() | self.stopped_by.keys() | self.unfinished.keys()
+        return [
+            clause
+            for clause in CLAUSES.values()
+            if clause.id in begun and self.decides(clause, level) and self.verdict(clause) is Verdict.NOT_CHECKED
+        ]

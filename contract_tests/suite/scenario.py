@@ -4,11 +4,14 @@ Every answer to an operation is compared with the contract by `rules.judge`, wha
 
 - A side finding, such as a wrong content type, is recorded under its own clause, and the scenario goes on.
 - A wrong status or message ends the scenario. It breaks the clause that the test checks. In a `preparation`, it breaks
-  the clause that says when the expected answer is due. So does an answer that the server has never given correctly.
+  the clause that says how this request is answered in this situation.
+
+Each failure is recorded with the clauses that it relied on (`reliance`), so that the run can tell causes from effects.
 """
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -16,6 +19,7 @@ from typing import NoReturn
 
 import pytest
 
+from contract_tests.suite import reliance
 from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request
 from contract_tests.suite.contract import (
     ACQUIRED,
@@ -28,8 +32,8 @@ from contract_tests.suite.contract import (
     Answer,
     not_active,
 )
-from contract_tests.suite.rules import clause_of, judge, operation_of
-from contract_tests.suite.run import Run, Violation
+from contract_tests.suite.rules import expected_answer, judge, operation_of, wrong_form
+from contract_tests.suite.run import Failure, Run, Violation
 from contract_tests.suite.transport import (
     TRANSPORT_ERRORS,
     Connection,
@@ -57,6 +61,8 @@ class Scenario:
         self._connections = connections or (Connection(run.target),)
         # The clause that is being checked: that of the test, if it checks only one.
         self._clause = next(iter(run.clauses)) if len(run.clauses) == 1 else None
+        # What the scenario relies on beyond its own steps.
+        self.relies: frozenset[str] = frozenset()
         self._groups = 0
 
     def close(self) -> None:
@@ -138,45 +144,79 @@ class Scenario:
 
     # Checks.
 
-    def check(self, condition: bool, expected: str) -> None:
-        """Fail the clause being checked unless the condition holds."""
+    def check(self, condition: bool, expected: str, got: str = "") -> None:
+        """Fail the clause being checked unless the condition holds. `got` says in words what came back."""
         if not condition:
-            self.fail(expected)
+            self.fail(expected, got)
+
+    def check_same(self, response: Response, first: Response, expected: str) -> None:
+        """Check that a response has the same bytes as an earlier one. `expected` says in words what it should be."""
+        self.check(response.body == first.body, expected, difference(first, response))
 
     def check_profile(self, response: Response, order: Order) -> None:
         """Check that the profile in a response is an order's. (Whether a key is missing is ACQUIRE-5's matter.)"""
         for name in ASSIGN.parameters:
-            value = getattr(order, name)
-            if response.profile.get(name, value) != value:
-                self.fail(f'"{name}": "{value}" in the order_profile', otherwise="ACQUIRE-1")
+            value, got = getattr(order, name), response.profile.get(name)
+            if name in response.profile and got != value:
+                self.fail(f'"{name}": "{value}" in the order_profile', f'"{name}": {got!r}')
+
+    def read(self, response: Response, name: str) -> str:
+        """Return a property of the profile in a response. Without it, the check cannot go on (ACQUIRE-5)."""
+        if name not in response.profile:
+            self.fail(f"{name} in the order_profile", clause="ACQUIRE-5")
+        return str(response.profile[name])
 
     def check_step(self, step: Step, expected: Answer | None = None) -> None:
         """Check that the answer to a call is the expected one, or else one that the contract gives to the request."""
         assert step.response is not None
         wrong, side_findings = judge(step.request, step.response, expected)
         for finding in side_findings:
-            self.run.record(finding.clause, finding.expected, [step], is_side=True)
-        if wrong is None:
-            self.run.answered.add(clause_of(step.response.answer))
-            self._check_uuid(step, step.response)
-            return
-        # An answer that the server never gives correctly says nothing about the clause being checked.
-        usual = wrong.is_other_answer or expected is None or clause_of(expected) in self.run.answered
-        if usual or wrong.clause.startswith("PARAM-"):
-            self.fail(wrong.expected, otherwise=wrong.clause, wrong=step)
-        raise Violation(self.run.record(wrong.clause, wrong.expected, self.steps, wrong=step))
+            relies = frozenset[str]()
+            if finding.has_history:
+                relies = (reliance.of(self._until(step)) | self.relies) - {"ACQUIRE-1"}
+            elif finding.clause == "CANCEL-5":
+                # An identifier that is read wrongly is also echoed wrongly.
+                relies = reliance.of([step])
+            self.run.record(self._failure(finding.clause, finding.expected, relies=relies, wrong=step), is_side=True)
+        if wrong:
+            self.fail(wrong, wrong=step)
+        self._check_uuid(step, step.response)
 
     def _check_uuid(self, step: Step, response: Response) -> None:
         uuid, order_id = (str(response.profile.get(name)) for name in ("assigned_order_id", "order_id"))
         if len(response.profile) > 1 and self.run.uuids.setdefault(uuid, order_id) != order_id:
-            expected = f"an assigned_order_id that no other order has; {self.run.uuids[uuid]} has it"
-            self.run.record("ACQUIRE-6", expected, [step], is_side=True)
+            expected = "an assigned_order_id that no other order has"
+            got = f'"assigned_order_id": "{uuid}", as order {self.run.uuids[uuid]} has it'
+            self.run.record(self._failure("ACQUIRE-6", expected, got, relies=frozenset(), wrong=step), is_side=True)
 
-    def fail(self, expected: str, otherwise: str = "", wrong: Step | None = None) -> NoReturn:
-        """Fail the clause being checked, or `otherwise` if there is none. `wrong` is the step that shows it."""
-        clause = self._clause or otherwise
-        assert clause, f"no clause is being checked, and this failed: {expected}"
-        raise Violation(self.run.record(clause, expected, self.steps, wrong=wrong))
+    def fail(self, expected: str, got: str = "", clause: str = "", wrong: Step | None = None) -> NoReturn:
+        """Fail a clause: the one that is being checked, unless another is given.
+
+        In a preparation, it is the clause that says how this request is answered. `wrong` is the step that shows it, by
+        default the last one.
+        """
+        wrong = wrong or self.steps[-1]
+        relies = reliance.of(self._until(wrong)) | symptoms(wrong) | self.relies
+        clause = clause or self._clause or self._clause_of_answer(wrong)
+        raise Violation(self.run.record(self._failure(clause, expected, got, relies=relies, wrong=wrong)))
+
+    def _failure(
+        self, clause: str, expected: str, got: str = "", *, relies: frozenset[str], wrong: Step | None = None
+    ) -> Failure:
+        steps = self._until(wrong or self.steps[-1])
+        return Failure(clause, expected, tuple(steps), self.run.test, got or _got(steps, wrong), relies - {clause})
+
+    def _until(self, last: Step) -> list[Step]:
+        """Return the steps up to one of them, with its whole group."""
+        for index, step in enumerate(self.steps, 1):
+            if step is last or (last.group and step.group == last.group):
+                end = index
+        return self.steps[:end]
+
+    def _clause_of_answer(self, step: Step) -> str:
+        """Return the clause that says how a step is answered in its situation."""
+        *_, own = reliance.of_each(self._until(step))
+        return min(symptoms(step) - {"PARAM-4"}, default="") or own.answer[-1]
 
     # Sending.
 
@@ -192,28 +232,48 @@ class Scenario:
             self.fail_unanswered(self.steps[-1])
         ended = time.monotonic()
         self.run.durations.append(ended - started)
+        response = self.understand(request, response)
         self.add(Step(request, response, "", started, ended))
         return response
+
+    def understand(self, request: Request, response: Response) -> Response:
+        """Return a response that means what the contract has other words for, unless the words are being checked."""
+        return self.run.understand(request, response, self._clause)
 
     def add(self, step: Step) -> None:
         """Add a step to the scenario, and record a 5xx, whatever the scenario is about."""
         self.steps.append(step)
+        self._record_error(step)
+
+    def _record_error(self, step: Step) -> None:
         # An HTTP server refuses what it does not understand with 501 or 505.
         if step.response is None or step.response.status < 500 or step.response.status in (501, 505):
             return
-        self.run.record("ERROR-2", "an answer that is not a 5xx", self.steps, is_side=True)
+        relies = self._may_have_broken_all()
+        self.run.record(
+            self._failure("ERROR-2", "an answer that is not a 5xx", relies=relies, wrong=step), is_side=True
+        )
         if step.response.status != UNKNOWN_ERROR.status:
             return
         if step.response.json == {"message": UNKNOWN_ERROR.message}:
             self.run.passed.add("ERROR-1")
         else:
-            self.run.record("ERROR-1", f"if there has to be an error, {UNKNOWN_ERROR}", [step], is_side=True)
+            expected = f"if there has to be an error, {UNKNOWN_ERROR}"
+            self.run.record(self._failure("ERROR-1", expected, relies=relies, wrong=step), is_side=True)
+
+    def _may_have_broken_all(self) -> frozenset[str]:
+        """Return the clauses of bytes that are not HTTP, and of bodies, if the steps have any.
+
+        A server that misreads them answers no request as usual that follows on the connection, or none at all.
+        """
+        relied = {clause for one in reliance.of_each(self.steps) for clause in one.answer}
+        return frozenset(relied & {"WIRE-5", "PARAM-11"})
 
     def fail_unanswered(self, step: Step) -> NoReturn:
         """Fail, because a step has no answer. Raises ServerLost if the server answers nothing else either."""
         self.run.check_alive(step.request, step.no_response)
-        self.run.record("ERROR-2", "an answer", self.steps, wrong=step)
-        self.fail("an answer", otherwise="ERROR-2", wrong=step)
+        self.run.record(self._failure("ERROR-2", "an answer", relies=self._may_have_broken_all(), wrong=step))
+        self.fail("an answer", wrong=step)
 
     def at_once(self, *requests: Request, gap_s: float = 0.0) -> list[Response]:
         """Send requests so that they arrive at the same time, or `gap_s` apart; return the responses in this order.
@@ -240,9 +300,13 @@ class Scenario:
         except TRANSPORT_ERRORS as error:
             self.run.check_alive(requests[0], explain(error))
             pytest.skip(f"{len(requests)} connections at once are too many: {explain(error)}")
-        steps = [replace(step, group=self._groups) for step in steps]
+        steps = [
+            replace(step, group=self._groups, response=step.response and self.understand(step.request, step.response))
+            for step in steps
+        ]
+        self.steps += steps
         for step in steps:
-            self.add(step)
+            self._record_error(step)
         return steps
 
     def _can_hold(self) -> bool:
@@ -280,7 +344,7 @@ class Scenario:
         except OSError as error:
             self.run.check_alive(request, explain(error))
             pytest.skip(f"no connection: {explain(error)}")
-        self.add(Step(request, None, f"not read: the connection was {cut}"))
+        self.add(Step(request, None, f"not read: the connection was {cut}", cut=cut))
 
 
 def repeated(seconds: float, least: int = 3) -> Iterator[int]:
@@ -290,3 +354,42 @@ def repeated(seconds: float, least: int = 3) -> Iterator[int]:
         if number >= least and time.monotonic() > end:
             return
         yield number
+
+
+def symptoms(step: Step) -> frozenset[str]:
+    """Return the clauses that a wrong answer breaks by itself, whatever the contract says about its request."""
+    operation, response = operation_of(step.request), step.response
+    if response is None or (response.status >= 500 and response.status not in (501, 505)):
+        return frozenset({"ERROR-2"})
+    if operation is None:
+        return frozenset()
+    found = set()
+    if response.status in operation.regular_statuses and any(wrong_form(response)):
+        found.add("WIRE-1")
+    if expected_answer(operation, step.request.query).kind == "invalid" and 400 <= response.status < 500:
+        # An invalid parameter is refused in other words than those of PARAM-4, which are the same for all of them.
+        found.add("PARAM-4")
+    return frozenset(found)
+
+
+def difference(first: Response, second: Response) -> str:
+    """Return in words what differs between two responses that should have the same body."""
+    before, after = first.profile, second.profile
+    if not before or not after or first.answer != second.answer:
+        return f"first {first}, then {second}"
+    changed = [
+        f"{name} was {before.get(name)!r}, then {after.get(name)!r}"
+        for name in before | after
+        if before.get(name) != after.get(name)
+    ]
+    shown = (response.body.decode(errors="backslashreplace") for response in (first, second))
+    return "; ".join(changed) or "the same values in other bytes: first {}, then {}".format(*shown)
+
+
+def _got(steps: Sequence[Step], wrong: Step | None) -> str:
+    """Return in words what came back: in the wrong step, or how often which answer in its group."""
+    last = wrong or steps[-1]
+    counts = Counter(step.got for step in steps if step.group and step.group == last.group)
+    if len(counts) < 2:
+        return last.got
+    return "; ".join(f"{count} × {got}" for got, count in counts.most_common())

@@ -1,4 +1,7 @@
-"""The server under test, before the first test: started if there is no URL, and checked to be the orders service."""
+"""The server under test, before the first test.
+
+It is started if there is no URL, checked to be the orders service, and asked once for each of its answers.
+"""
 
 import contextlib
 import os
@@ -8,9 +11,20 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request
-from contract_tests.suite.contract import CANCELED, CREATED, NO_ORDERS, not_active
-from contract_tests.suite.run import Run, ServerLost
+from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request, request_to
+from contract_tests.suite.contract import (
+    ACQUIRED,
+    ALREADY_EXISTS,
+    CANCELED,
+    CREATED,
+    MISSING,
+    NO_ORDERS,
+    OPERATIONS,
+    Answer,
+    not_active,
+)
+from contract_tests.suite.rules import operation_of
+from contract_tests.suite.run import ID, Run, ServerLost
 from contract_tests.suite.transport import TRANSPORT_ERRORS, Connection, explain
 
 COMMAND = "python -m orders serve"
@@ -26,7 +40,8 @@ def reference_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", "0", "--no-access-log", "--database", f"sqlite:///{folder}/orders.db"]
         process = subprocess.Popen(
-            [sys.executable, *COMMAND.split()[1:], *options],
+            # -P: a folder `orders` in the current directory is another program.
+            [sys.executable, "-P", *COMMAND.split()[1:], *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -76,3 +91,48 @@ def check_is_the_service(run: Run) -> None:
             f"{run.target.base_url} is not the orders service: it answers none of the three operations as the "
             f"contract says; it answers GET /order/acquire with {str(responses[0])[:200]!r}"
         )
+
+
+def learn_wording(run: Run) -> None:
+    """Learn which answers the server always gives in other words than the contract's.
+
+    The clauses that say the words fail. All other clauses can be checked nevertheless.
+    """
+    try:
+        first, second = _answers(run), _answers(run)
+    except TRANSPORT_ERRORS:
+        return
+    for name in {name for name, _ in first}:
+        given = {answer: words for (operation, answer), words in first.items() if operation == name}
+        for answer, words in given.items():
+            is_always_said = second[name, answer] == words
+            stands_for_others = words in given or list(given.values()).count(words) > 1
+            if words != answer and is_always_said and not stands_for_others and words[0] < 500:
+                run.wording.setdefault(name, {})[words] = answer
+
+
+def _answers(run: Run) -> dict[tuple[str, Answer], tuple[int, str]]:
+    """Return what the server says in place of each answer of an operation, with `ID` in place of the order's id."""
+    order, other = (Order(*(run.new_id(kind) for kind in ("order", "executor", "zone"))) for _ in range(2))
+    unknown = run.new_id("order")
+    calls = [(request_to(operation), MISSING[operation]) for operation in OPERATIONS]
+    calls += [
+        (acquire_request(order.executor_id), NO_ORDERS),
+        (assign_request(order), CREATED),
+        (assign_request(order), ALREADY_EXISTS),
+        (acquire_request(order.executor_id), ACQUIRED),
+        (assign_request(other), CREATED),
+        (cancel_request(other.order_id), CANCELED),
+        (cancel_request(unknown), not_active(ID)),
+    ]
+    connection = Connection(run.target)
+    found = {}
+    try:
+        for request, answer in calls:
+            operation = operation_of(request)
+            assert operation is not None
+            status, message = connection.send(request).answer
+            found[operation.name, answer] = status, message.replace(unknown, ID)
+    finally:
+        connection.close()
+    return found

@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import select
 import shlex
 import socket
@@ -42,19 +43,23 @@ class Request:
     body: bytes = b""
     # If given, only this is sent. It need not be HTTP.
     raw: bytes | None = None
+    # The target is the whole URL (RFC 9112 §3.2.2).
+    absolute: bool = False
 
     @property
     def path_and_query(self) -> str:
         """The path, with the query if there is one."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
-    def curl(self, base_url: str) -> str:
-        """Return the command that sends this request, for any shell."""
+    def curl(self, base_url: str, token: str = "") -> str:
+        """Return the command that sends this request, for any shell. `token` is replaced by the variable `$run`."""
         if self.raw is not None:
             url = urlsplit(base_url)
             port = url.port or (443 if url.scheme == "https" else 80)
-            to = f"openssl s_client -quiet -connect {url.hostname}:{port}" if url.scheme == "https" else ""
-            return f"{_printf(self.raw)} | {to or f'nc {url.hostname} {port}'}"
+            if url.scheme == "https":
+                return f"{_printf(self.raw, token)} | openssl s_client -quiet -connect {url.hostname}:{port}"
+            exchange = f"exec 3<>/dev/tcp/{url.hostname}/{port}; cat >&3; timeout 2 cat <&3"
+            return f"{_printf(self.raw, token)} | bash -c '{exchange}'"
         words = ["curl", "-i"]
         if self.method == "HEAD":
             words.append("--head")
@@ -63,11 +68,13 @@ class Request:
         for name, value in self.headers:
             words += ["-H", f"{name}: {value}"]
         words.append(base_url + self.path_and_query)
+        if self.absolute:
+            words += ["--request-target", base_url + self.path_and_query]
         if not self.body:
-            return " ".join(shlex.quote(word) for word in words)
+            return " ".join(_word(word, token) for word in words)
         if not any(name == "Content-Type" for name, _ in self.headers):
             words += ["-H", "Content-Type:"]
-        return f"{_printf(self.body)} | {' '.join(shlex.quote(word) for word in words)} --data-binary @-"
+        return f"{_printf(self.body, token)} | {' '.join(_word(word, token) for word in words)} --data-binary @-"
 
     @property
     def payload(self) -> bytes:
@@ -76,10 +83,18 @@ class Request:
         return b"%x\r\n%s\r\n0\r\n\r\n" % (len(self.body), self.body) if chunked and self.body else self.body
 
 
-def _printf(data: bytes) -> str:
-    """Return a shell command that prints any bytes."""
+def _word(text: str, token: str) -> str:
+    """Return a text as one word for a shell, with the variable `$run` in place of a token."""
+    if not token or token not in text:
+        return shlex.quote(text)
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", text).replace(token, "$run") + '"'
+
+
+def _printf(data: bytes, token: str = "") -> str:
+    """Return a shell command that prints any bytes, with the variable `$run` in place of a token."""
     plain = set(range(32, 127)) - set(b"'\\%")
-    return "printf '" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in data) + "'"
+    text = "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in data)
+    return "printf '" + (text.replace(token, "'\"$run\"'") if token else text) + "'"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -99,6 +114,8 @@ class Response:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    # The answer that it stands for, if the server always says this one in other words.
+    means: tuple[int, str] | None = None
 
     def header(self, name: str) -> str | None:
         """Return a header's values, joined by commas; None if the header is absent."""
@@ -131,7 +148,7 @@ class Response:
     @property
     def answer(self) -> tuple[int, str]:
         """The status code and the message, to compare with an answer of the contract."""
-        return self.status, self.message
+        return self.means or (self.status, self.message)
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -143,6 +160,15 @@ class Response:
         text = self.body[:2000].decode(errors="backslashreplace")
         kind = self.header("Content-Type") or "no content type"
         return f"{self.status} ({kind}) {text}" if text else f"{self.status} ({kind}), no body"
+
+
+class Cut(StrEnum):
+    """How a client that has sent a request ends the connection."""
+
+    CLOSED = "closed at once"
+    RESET = "reset at once"
+    RESET_LATER = "reset after a moment"
+    UNREAD = "reset when the answer was there"
 
 
 @dataclass(frozen=True)
@@ -157,6 +183,8 @@ class Step:
     ended: float = 0.0
     # The requests of a group were on their way at the same time. 0 is no group.
     group: int = 0
+    # How the client left, if it did not read the answer.
+    cut: Cut | None = None
 
     @property
     def got(self) -> str:
@@ -164,6 +192,7 @@ class Step:
         return str(self.response) if self.response is not None else self.no_response
 
 
+NO_ANSWER_IN_TIME = "no answer in time"
 # What a connection, or a peer that does not speak HTTP, can raise.
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
@@ -172,7 +201,7 @@ def explain(error: BaseException) -> str:
     """Return in words why there is no answer."""
     match error:
         case TimeoutError():
-            return "no answer in time"
+            return NO_ANSWER_IN_TIME
         case ConnectionRefusedError():
             return "the connection was refused"
         case http.client.RemoteDisconnected() | ConnectionError() | http.client.IncompleteRead():
@@ -220,7 +249,9 @@ class Target:
         if request.raw is not None:
             return request.raw
         host = f"[{self.host}]" if ":" in self.host else self.host
-        lines = [f"{request.method} {self.prefix}{request.path_and_query} HTTP/1.1", f"Host: {host}:{self.port}"]
+        origin = f"{'https' if self.tls else 'http'}://{host}:{self.port}" if request.absolute else ""
+        target = f"{origin}{self.prefix}{request.path_and_query}"
+        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {host}:{self.port}"]
         lines += [f"{name}: {value}" for name, value in request.headers]
         if request.body and not any(name.lower() == "transfer-encoding" for name, _ in request.headers):
             lines.append(f"Content-Length: {len(request.body)}")
@@ -402,15 +433,6 @@ class _Received(io.BytesIO):
     def makefile(self, _mode: str) -> io.BytesIO:
         """Return a reader, as `HTTPResponse` asks its socket for one."""
         return self
-
-
-class Cut(StrEnum):
-    """How a client that has sent a request ends the connection."""
-
-    CLOSED = "closed at once"
-    RESET = "reset at once"
-    RESET_LATER = "reset after a moment"
-    UNREAD = "reset when the answer was there"
 
 
 def send_and_leave(target: Target, request: Request, cut: Cut) -> None:

@@ -23,8 +23,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
+import tornado
 from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
 from orders.http.cors import Cors
@@ -39,6 +40,8 @@ MAX_LOGGED_LENGTH = 1_000
 MAX_UNSENT_BYTES = 64 * 1024
 # RFC 9110 §7.2. It may be empty.
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+IS_BEFORE_6_5 = tornado.version_info < (6, 5)
 # With this option (SO_LINGER, 0 seconds), a close resets the connection.
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)
@@ -90,6 +93,17 @@ def origin_form(target: str) -> str:
     return rest if rest.startswith("/") else f"/{rest}"
 
 
+def is_malformed(start_line: RequestStartLine, headers: HTTPHeaders) -> bool:
+    """Return whether a request is one that Tornado, or an older Tornado, accepts and RFC 9112 does not."""
+    hosts = headers.get_list("Host")
+    if (len(hosts) != 1 and start_line.version == "HTTP/1.1") or not all(map(HOST.fullmatch, hosts)):
+        return True
+    return IS_BEFORE_6_5 and (
+        headers.get("Transfer-Encoding", "chunked").lower() != "chunked"
+        or any(map(CONTROL_CHARACTER.search, (start_line.path, *headers.values())))
+    )
+
+
 class InFlight:
     """The requests that are being received or answered. A server waits for them before it stops."""
 
@@ -134,15 +148,16 @@ class Exchange(HTTPMessageDelegate):
         self._body = b""
 
     def headers_received(self, start_line: object, headers: HTTPHeaders) -> None:
-        """Begin a request. Raises HTTPInputError, which Tornado answers, if `Host` is wrong (RFC 9112 §3.2)."""
+        """Begin a request, or refuse a malformed one and close the connection."""
         assert isinstance(start_line, RequestStartLine)
+        if is_malformed(start_line, headers):
+            # Not by HTTPInputError, which Tornado answers only since 6.5.
+            cast(Stream, self._connection.detach()).refuse()
+            return
         self._started = time.perf_counter()
         self._start_line = start_line
         self._headers = headers
         self._in_flight.begin(self)
-        hosts = headers.get_list("Host")
-        if (len(hosts) != 1 and start_line.version == "HTTP/1.1") or not all(map(HOST.fullmatch, hosts)):
-            raise HTTPInputError("a request needs one Host header with a host and perhaps a port")
         connection = headers.get("Connection")
         if connection is not None and "close" in re.split(r"[\s,]+", connection.lower()):
             cast(Stream, self._connection.stream).is_last_request = True

@@ -50,6 +50,11 @@ class Stream(IOStream):
             data = as_bytes(self._refusal)
         return super().write(data)
 
+    def refuse(self) -> None:
+        """Refuse the request that is being read, and close the connection."""
+        self.write(as_bytes(self._refusal))
+        self.close()
+
     def close(self, exc_info: Any = False) -> None:
         """Close the connection. First refuse headers that are too long, which Tornado does not answer."""
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():

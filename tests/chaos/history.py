@@ -109,8 +109,8 @@ def _problem_of_answer(step: Step, stored: dict[str | None, Row]) -> str:
     if step.response is None or operation is None:
         return ""
     wrong, side_findings = judge(step.request, step.response)
-    if findings := [wrong, *side_findings] if wrong else side_findings:
-        return "; ".join(f"expected {finding.expected} ({finding.clause})" for finding in findings)
+    if expectations := [*([wrong] if wrong else []), *(finding.expected for finding in side_findings)]:
+        return "; ".join(f"expected {expectation}" for expectation in expectations)
     values: Row = {**expected_answer(operation, step.request.query).values}
     if step.response.answer == CREATED:
         expected = values

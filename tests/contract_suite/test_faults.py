@@ -13,7 +13,7 @@ from tests.faulty.faults import FAULTS, Fault
 ENOUGH = {
     "ERROR-1": "test_parameters",
     "ERROR-2": "test_parameters or test_one_of_simultaneous",
-    "LIFE-7": "test_some_orders_are_left or test_they_are_the_same or test_acquire or test_parameters",
+    "LIFE-7": "test_an_order_is_left or test_it_is_the_same or test_acquire or test_parameters",
 }
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click import ParameterSource
+from click.core import ParameterSource
 
 from harness.nginx import ROOT
 from harness.programs import require_program

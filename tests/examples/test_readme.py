@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.clone import ROOT, make_clone
 from harness.processes import clean_environment, end_group, run, start
 from harness.programs import require_program
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
@@ -33,15 +33,9 @@ def normalised(output: str) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone, with the changes that are not committed yet."""
+    """A fresh clone."""
     clone = tmp_path_factory.mktemp("readme") / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    changed = subprocess.run(
-        ["git", "ls-files", "--modified", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    )
-    for name in changed.stdout.split():
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        (clone / name).write_bytes((ROOT / name).read_bytes())
+    make_clone(clone)
     return clone
 
 

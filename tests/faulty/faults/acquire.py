@@ -49,7 +49,7 @@ class ExecutorAndZoneSwapped(Store):
         return {**super().profile(order), "executor_id": order.zone_id, "zone_id": order.executor_id}
 
 
-@faults.breaks("ACQUIRE-1")
+@faults.breaks("ACQUIRE-1", "ASSIGN-3", "CANCEL-1")
 class AssignedLater(Api):
     """Assign answers before it registers the order, so that an acquire soon after does not find it."""
 
@@ -137,11 +137,11 @@ class AcquireTakesFromAnother(Store):
 class AcquireTimeMoves(Store):
     """Every acquire sets `acquire_time` to the current time."""
 
-    def active_order(self, executor_id: str) -> Order | None:
-        order = super().active_order(executor_id)
-        if order and order.acquire_time:
-            self.mark_acquired(order)
-        return order
+    def acquire(self, executor_id: str) -> Profile | None:
+        with self.lock:
+            if (order := self.active_order(executor_id)) and order.acquire_time:
+                self.mark_acquired(order)
+            return super().acquire(executor_id)
 
 
 @faults.breaks("ACQUIRE-4")
@@ -154,7 +154,7 @@ class AcquiredOnlyOnce(Store):
             return super().acquire(executor_id) if order and order.execution_status == ASSIGNED else None
 
 
-@faults.breaks("ACQUIRE-4")
+@faults.breaks("ACQUIRE-4", "CANCEL-4")
 class AcquireCompletes(Store):
     """Acquire completes the order."""
 
@@ -166,7 +166,7 @@ class AcquireCompletes(Store):
             return profile
 
 
-@faults.breaks("ACQUIRE-4")
+@faults.breaks("ACQUIRE-4", "ACQUIRE-5")
 class FirstProfileIsAssigned(Store):
     """The first acquire shows the status `assigned`, because it reads the profile before it updates the order."""
 

@@ -72,7 +72,7 @@ class ZoneIsOptional(Parameters):
         return {"zone_id": [b"default"], **super().given(request)}
 
 
-@faults.breaks("ASSIGN-2")
+@faults.breaks("ASSIGN-2", "PARAM-4")
 class KnownBeforeMissing(Api):
     """Assign answers `already exists` for a known order although another parameter is missing."""
 
@@ -150,7 +150,7 @@ class AssignReplaces(Store):
             return True
 
 
-@faults.breaks("ASSIGN-4")
+@faults.breaks("ASSIGN-4", "ASSIGN-5")
 class RepeatRefreshesTime(RefusedAssign):
     """A refused assign sets the `assign_time` of the known order to the current time."""
 
@@ -158,7 +158,7 @@ class RepeatRefreshesTime(RefusedAssign):
         known.assign_time = self.now()
 
 
-@faults.breaks("ASSIGN-4")
+@faults.breaks("ASSIGN-4", "ASSIGN-5")
 class RepeatResetsStatus(RefusedAssign):
     """A refused assign resets an acquired order to `assigned`."""
 
@@ -167,7 +167,7 @@ class RepeatResetsStatus(RefusedAssign):
             known.execution_status = ASSIGNED
 
 
-@faults.breaks("ASSIGN-4")
+@faults.breaks("ASSIGN-4", "ASSIGN-5")
 class RepeatGivesNewUuid(RefusedAssign):
     """A refused assign gives the known order a new `assigned_order_id`."""
 
@@ -175,7 +175,7 @@ class RepeatGivesNewUuid(RefusedAssign):
         known.assigned_order_id = self.new_uuid()
 
 
-@faults.breaks("ASSIGN-5")
+@faults.breaks("ASSIGN-5", "ASSIGN-6")
 class RefusedAssignMovesOrder(RefusedAssign):
     """A refused assign moves the known order to the executor that the request names."""
 
@@ -194,7 +194,7 @@ class RefusedAssignChangesZone(RefusedAssign):
         known.zone_id = zone_id
 
 
-@faults.breaks("ASSIGN-6")
+@faults.breaks("ASSIGN-6", "ASSIGN-4", "ASSIGN-5")
 class RefusedAssignCompletes(Store):
     """Assign completes the executor's active order before it finds that the new one is known."""
 

@@ -96,7 +96,7 @@ class CancelledTwice(Store):
             return super().cancel(order_id) or (order is not None and order.execution_status == CANCELLED)
 
 
-@faults.breaks("CANCEL-3")
+@faults.breaks("LIFE-1")
 class CompletedIsCancelled(Store):
     """Cancel also cancels completed orders."""
 

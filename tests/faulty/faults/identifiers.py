@@ -11,7 +11,7 @@ from tests.faulty.implementation import Order, Parameters, Store
 faults = Faults()
 
 
-@faults.breaks("PARAM-9")
+@faults.breaks("PARAM-9", "PARAM-5")
 class Trimmed(Parameters):
     """White space around identifiers is removed."""
 
@@ -82,6 +82,22 @@ class SemicolonSeparates(Parameters):
 
     def split(self, query: bytes) -> dict[str, list[bytes]]:
         return super().split(re.sub(rb";|%3[Bb]", b"&", query))
+
+
+@faults.breaks("PARAM-9")
+class RawSemicolonSeparates(Parameters):
+    """`;` separates parameters if it is not escaped, as older standards recommended."""
+
+    def split(self, query: bytes) -> dict[str, list[bytes]]:
+        return super().split(query.replace(b";", b"&"))
+
+
+@faults.breaks("PARAM-9")
+class RawCommaSeparatesValues(Parameters):
+    """A comma that is not escaped separates the values of a list, and the first one counts."""
+
+    def split(self, query: bytes) -> dict[str, list[bytes]]:
+        return super().split(re.sub(rb",[^&]*", b"", query))
 
 
 @faults.breaks("PARAM-9")

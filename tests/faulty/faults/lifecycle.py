@@ -200,7 +200,7 @@ class RepeatRevivesCompleted(RefusedAssign):
             self.register(known)
 
 
-@faults.breaks("LIFE-3")
+@faults.breaks("LIFE-3", "LIFE-1")
 class CancelGoesByExecutor(Store):
     """Cancel cancels the active order of the order's executor instead of the order itself."""
 

@@ -11,7 +11,7 @@ from tests.faulty.implementation import ASSIGNED, Api, Order, Profile, Response,
 faults = Faults()
 
 
-@faults.breaks("ACQUIRE-5")
+@faults.breaks("ACQUIRE-1")
 class ProfileInAList(Api):
     """Acquire returns `order_profile` as a list that contains the order."""
 
@@ -101,7 +101,7 @@ class UuidIsTheOrderId(Store):
         return replace(super().new_order(order_id, executor_id, zone_id), assigned_order_id=order_id)
 
 
-@faults.breaks("ACQUIRE-7")
+@faults.breaks("ACQUIRE-7", "ACQUIRE-4")
 class AcquireTimeIsNull(Store):
     """The first acquire shows an `acquire_time` of null, because it reads the profile before it updates the order."""
 

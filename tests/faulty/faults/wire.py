@@ -253,6 +253,13 @@ class HeadIs200(Api):
         return super().route(request)
 
 
+@faults.breaks("WIRE-6")
+class WholeUrlIsNotFound(Connection):
+    """A target that is a whole URL is taken for a path, which is not found."""
+
+    ORIGIN = re.compile(rb"(?!)")
+
+
 @faults.breaks("WIRE-4")
 class RefusedHeadAcquires(Api):
     """HEAD on acquire is answered with 405, but acquires the order."""

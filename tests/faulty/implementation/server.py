@@ -14,14 +14,14 @@ Component = TypeVar("Component", Store, Parameters, Api, Connection)
 class Server:
     """A server on 127.0.0.1 that runs while its context is entered.
 
-    `replacement` takes the place of the component that it is a subclass of. Port 0 means any free port. `url` is set
+    Each replacement takes the place of the component that it is a subclass of. Port 0 means any free port. `url` is set
     once the server listens.
     """
 
     POLL_S = 0.02
 
-    def __init__(self, replacement: type = object, port: int = 0) -> None:
-        self._replacement = replacement
+    def __init__(self, *replacements: type, port: int = 0) -> None:
+        self._replacements = replacements
         self._port = port
         self.url = ""
 
@@ -42,5 +42,4 @@ class Server:
         self._listener.server_close()
 
     def _component(self, correct: type[Component]) -> type[Component]:
-        replacement = self._replacement
-        return replacement if issubclass(replacement, correct) else correct
+        return next((own for own in self._replacements if issubclass(own, correct)), correct)

@@ -1,0 +1,50 @@
+"""Which of the failed clauses are causes, and where else each cause is seen.
+
+A failure in which nothing failed that it relied on is a failure of its own clause: a cause. Any other failure is only
+another place where the cause is seen.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Protocol
+
+
+class Failed(Protocol):
+    """A failure, as far as blame is concerned."""
+
+    @property
+    def relies(self) -> Set[str]:
+        """The clauses that it relied on."""
+
+
+def causes(failures: Mapping[str, Sequence[Failed]], rank: Sequence[str]) -> dict[str, list[str]]:
+    """Return the causes among failed clauses, each with the other failed clauses in which it is seen.
+
+    `rank` has all clauses. It decides the order, and between clauses that rely on each other.
+    """
+    failed = sorted(failures, key=rank.index)
+    # Clause -> for each of its failures that is not explained yet, the other failed clauses that it relied on.
+    left = {
+        clause: [failure.relies & (failures.keys() - {clause}) for failure in failures[clause]] for clause in failed
+    }
+    cause_of: dict[str, str] = {}
+    while left:
+        # If all that is left relies on each other, the clause that relies on the fewest is the cause.
+        own = [clause for clause, relied in left.items() if not all(relied)]
+        for clause in own or [min(left, key=lambda clause: min(map(len, left[clause])))]:
+            cause_of[clause] = clause
+            del left[clause]
+        while explained := {
+            clause: cause_of[min(relied[0] & cause_of.keys(), key=rank.index)]
+            for clause, relied in left.items()
+            if all(others & cause_of.keys() for others in relied)
+        }:
+            cause_of |= explained
+            left = {clause: relied for clause, relied in left.items() if clause not in explained}
+        left = {
+            clause: [others for others in relied if not others & cause_of.keys()] for clause, relied in left.items()
+        }
+    return {
+        cause: [clause for clause in failed if cause_of[clause] == cause != clause]
+        for cause in failed
+        if cause_of[cause] == cause
+    }
