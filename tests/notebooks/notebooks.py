@@ -6,7 +6,6 @@ import re
 import tempfile
 from copy import deepcopy
 from hashlib import sha256
-from itertools import zip_longest
 from pathlib import Path
 
 import nbformat
@@ -88,10 +87,9 @@ def run(stored: NotebookNode) -> NotebookNode:
             # Images are not compared. A change of the code that draws them is noticed.
             if any(kind.startswith("image/") for kind in data):
                 output.metadata["source"] = sha256(after.source.encode()).hexdigest()[:8]
-        after.outputs = [
-            old if old and comparable(old) == comparable(new) else new
-            for old, new in zip_longest(before.outputs[: len(after.outputs)], after.outputs)
-        ]
+        for old, new in zip(before.outputs, after.outputs, strict=False):
+            if comparable(old) == comparable(new):
+                new.update({key: value for key, value in old.items() if key != "execution_count"})
     # The version of Python does not matter.
     language = stored.metadata.get("language_info", {})
     if {**language, "version": ""} == {**fresh.metadata.language_info, "version": ""}:

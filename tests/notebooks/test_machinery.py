@@ -49,6 +49,13 @@ def test_only_a_changed_output_is_replaced() -> None:
     assert after.cells[0].outputs == stored.cells[0].outputs
 
 
+def test_a_result_has_the_number_of_its_cell() -> None:
+    """A result that stays as it was stored gets the number that its cell now has."""
+    stored = notebook_of("1", "2")
+    stored.cells[1].outputs = [new_output("execute_result", {"text/plain": "2"}, execution_count=7)]
+    assert run(stored).cells[1].outputs[0].execution_count == 2
+
+
 def test_outputs_that_a_cell_no_longer_has_are_removed() -> None:
     """A stored output that the run does not have is removed."""
     stored = notebook_of("print('one')")
