@@ -86,14 +86,16 @@ _ALL = [
     _must("ACQUIRE-2", f"If `executor_id` is absent, the answer to acquire is {_quote(MISSING[ACQUIRE])}."),
     _must("ACQUIRE-3", f"If the executor has no active order, the answer to acquire is {_quote(NO_ORDERS)}."),
     _should("ACQUIRE-4", "D4", "Acquiring again returns the same bytes while the order is active."),
-    _should("ACQUIRE-5", "D6", "`order_profile` has the properties of the row, no more and no fewer."),
+    _should(
+        "ACQUIRE-5", "D6", "`order_profile` has the properties of the row with their values, no more and no fewer."
+    ),
     _should("ACQUIRE-6", "D6", "`assigned_order_id` is a UUID that no other order has."),
     _should(
         "ACQUIRE-7",
         "D4, D6",
         "`assign_time` and `acquire_time` are the times of the assign and of the first acquire, in RFC 3339, UTC, `Z`.",
     ),
-    _should("ACQUIRE-8", "D4", "Answers to acquire have `Cache-Control: no-store`."),
+    _should("ACQUIRE-8", "D4", "All answers to acquire, also 400, have `Cache-Control: no-store`."),
     _should("ACQUIRE-9", "D4", "Answers to acquire have no `ETag`, and a conditional request never gets 304."),
     _must("CANCEL-1", f"The answer to a cancel of an active order is {_quote(CANCELED)}."),
     _must("CANCEL-2", f"If `order_id` is absent, the answer to cancel is {_quote(MISSING[CANCEL])}."),

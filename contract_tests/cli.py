@@ -108,6 +108,7 @@ def _run(arguments: list[str]) -> int:
                     "-p",
                     "schemathesis.pytest.plugin",
                     "-qq",
+                    "--disable-warnings",
                     *arguments,
                 ]
             )

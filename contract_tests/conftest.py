@@ -162,7 +162,7 @@ def pytest_runtest_makereport(
                 run.broken_checks.setdefault(clause, what)
     if isinstance(error, ServerLost):
         run.errors.append(str(error))
-        item.session.shouldstop = "there is no server to check any more"
+        item.session.shouldstop = "the run cannot go on"
         result.outcome, result.longrepr = "failed", str(error)
     elif call.when == "call" and (failures or isinstance(error, Violation)):
         result.outcome = "failed"

@@ -160,7 +160,7 @@ def test_executors_do_not_touch_each_other(scenario: Scenario, acquired: bool) -
     for _ in range(2):
         assign(scenario, own, acquired)
         scenario.check_same(scenario.acquire(other), first, expected)
-        own = scenario.new_order(own.executor_id)
+        own = replace(scenario.new_order(own.executor_id), zone_id=other.zone_id)
     assign(scenario, own, acquired)
     scenario.cancel(own)
     scenario.check_same(scenario.acquire(other), first, expected)

@@ -67,20 +67,3 @@ def test_a_lost_cancel_can_be_repeated(scenario: Scenario, cut: Cut) -> None:
         scenario.check(response.answer in (CANCELED, gone), f"{CANCELED} or {gone}")
         scenario.cancel_nothing(order.order_id)
         scenario.acquire_nothing(order.executor_id)
-
-
-@pytest.mark.clause("RETRY-4")
-@pytest.mark.parametrize("missing", [1, 12, 40])
-def test_a_request_cut_off_in_its_first_line_has_no_effect(scenario: Scenario, missing: int) -> None:
-    """A client that goes away within the first line of its request has requested nothing.
-
-    Some HTTP servers take a head that ends after its first line for a whole one. The contract does not forbid that.
-    """
-    current, order = scenario.prepare(), scenario.new_order()
-    for request in (assign_request(order), cancel_request(current.order_id + "x" * 40)):
-        data, _, _ = scenario.run.target.encode(request).partition(b" HTTP/1.1")
-        scenario.send_raw(data[:-missing], wait_s=0.01)
-    time.sleep(SETTLED_S)
-    scenario.acquire_nothing(order.executor_id)
-    scenario.acquire(current)
-    scenario.assign(order)

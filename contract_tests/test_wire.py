@@ -1,6 +1,10 @@
-"""HTTP itself: JSON, other paths and methods, HEAD, and bytes that are not HTTP (WIRE)."""
+"""HTTP itself: JSON, other paths and methods, HEAD, and bytes that are not HTTP (WIRE, RETRY-4).
+
+The last tests send such bytes. They may break a server for all that follows.
+"""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -246,3 +250,21 @@ def test_huge_urls_are_refused(scenario: Scenario, operation: Operation, length:
     status = received.split(b" ", 2)[1:2]
     scenario.check(not status or status[0][:1] == b"4", "a refusal (4xx), or none")
     scenario.acquire(order)
+
+
+@pytest.mark.clause("RETRY-4")
+@pytest.mark.parametrize("missing", [1, 12, 40])
+def test_a_request_cut_off_in_its_first_line_has_no_effect(scenario: Scenario, missing: int) -> None:
+    """A client that goes away within the first line of its request has requested nothing.
+
+    Some HTTP servers take a head that ends after its first line for a whole one. The contract does not forbid that.
+    """
+    current, order = scenario.prepare(), scenario.new_order()
+    for request in (assign_request(order), cancel_request(current.order_id + "x" * 40)):
+        data, _, _ = scenario.run.target.encode(request).partition(b" HTTP/1.1")
+        scenario.send_raw(data[:-missing], wait_s=0.01)
+    # The server has finished with the requests.
+    time.sleep(0.02)
+    scenario.acquire_nothing(order.executor_id)
+    scenario.acquire(current)
+    scenario.assign(order)

@@ -102,6 +102,13 @@ def test_linked_operations_agree_with_the_model(run: Run, session: requests.Sess
             # Hypothesis gave up this round. What it found until then is recorded.
             if "SCHEMA-2" in run.failures:
                 break
+        except Violation:
+            raise
+        except AssertionError:
+            # One of Hypothesis's own, if it cannot repeat what it has found.
+            if "SCHEMA-2" not in run.failures:
+                raise
+            break
     with Scenario(run).clause("SCHEMA-3"):
         unseen = {CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED} - seen
         if unseen and run.failures:

@@ -30,18 +30,18 @@ def causes(failures: Mapping[str, Sequence[Failed]], rank: Sequence[str]) -> dic
     while left:
         # If all that is left relies on each other, the clause that relies on the fewest is the cause.
         own = [clause for clause, relied in left.items() if not all(relied)]
-        for clause in own or [min(left, key=lambda clause: min(map(len, left[clause])))]:
-            cause_of[clause] = clause
-            del left[clause]
-        while explained := {
-            clause: cause_of[min(relied[0] & cause_of.keys(), key=rank.index)]
+        causes = set(own or [min(left, key=lambda clause: min(map(len, left[clause])))])
+        cause_of |= {clause: clause for clause in causes}
+        cause_of |= {
+            clause: min(relied[0] & causes, key=rank.index)
             for clause, relied in left.items()
-            if all(others & cause_of.keys() for others in relied)
-        }:
-            cause_of |= explained
-            left = {clause: relied for clause, relied in left.items() if clause not in explained}
+            if clause not in causes and all(others & causes for others in relied)
+        }
+        # What was explained explains nothing else.
         left = {
-            clause: [others for others in relied if not others & cause_of.keys()] for clause, relied in left.items()
+            clause: [others - cause_of.keys() for others in relied if not others & causes]
+            for clause, relied in left.items()
+            if clause not in cause_of
         }
     return {
         cause: [clause for clause in failed if cause_of[clause] == cause != clause]

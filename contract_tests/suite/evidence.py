@@ -26,6 +26,8 @@ from contract_tests.suite.transport import (
 
 # The search for shorter sequences may take so long, for all failures together.
 LIMIT_S = 15.0
+# So many examples of a cause are tried until one shows again.
+MAX_EXAMPLES = 5
 # A pause between two requests that is at least so long may be part of the failure.
 PAUSE_S = 0.5
 
@@ -34,17 +36,24 @@ def shorten_all(run: Run) -> None:
     """Replace the example of each cause by the shortest sequence that shows the same."""
     end = time.monotonic() + LIMIT_S
     for cause in run.causes:
-        example = run.own_failures(cause)[0]
-        shorter = shorten(run, example, end)
-        kept = run.failures[cause]
-        kept[kept.index(example)] = shorter
+        for example in run.own_failures(cause)[:MAX_EXAMPLES]:
+            shorter = shorten(run, example, end)
+            if shorter is not None:
+                kept = run.failures[cause]
+                kept.remove(example)
+                kept.insert(0, shorter)
+                break
 
 
-def shorten(run: Run, failure: Failure, end: float) -> Failure:
-    """Return a failure with as few steps as possible. `end` is when to give up, on the monotonic clock."""
+def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
+    """Return a failure with as few steps as possible; None if it does not show again, or nobody can tell by one answer.
+
+    `end` is when to give up, on the monotonic clock. A request whose answer was lost may have taken effect or not, so
+    what shows the failure is decided by all steps together.
+    """
     shown = symptom(failure.steps, run.token)
-    if shown is None or any(step.group for step in failure.steps):
-        return failure
+    if shown is None or any(step.group or step.cut for step in failure.steps):
+        return None
     for keep_alive in (False, True):
 
         def still_fails(steps: Sequence[Step], keep_alive: bool = keep_alive) -> tuple[Step, ...] | None:
@@ -60,8 +69,9 @@ def shorten(run: Run, failure: Failure, end: float) -> Failure:
 
         found = _shortest(failure.steps, still_fails)
         if found is not None:
-            return replace(failure, steps=found, one_connection=keep_alive and len(found) > 1)
-    return failure
+            one_connection = keep_alive and len(found) > 1
+            return replace(failure, steps=found, one_connection=one_connection, is_repeatable=True)
+    return None
 
 
 def _shortest(

@@ -133,10 +133,12 @@ class _Situation:
         return Reliance((*found.answer, *special), (*found.effect, *special, *lost), found.spares)
 
     def executors_of(self, request: Request) -> set[str]:
-        """Return the executors whose order a request is about."""
+        """Return the executors on whose orders the answer to a request depends, after it."""
         operation = operation_of(request)
         values = expected_answer(operation, request.query).values if operation else {}
         known = self.state.known(values.get("order_id", ""))
+        if operation is ASSIGN and known not in self.state.active:
+            return set()
         return {values.get("executor_id", "")} | ({known.executor_id} if known else set())
 
     def _assign(self, order: Order) -> Reliance:
@@ -148,9 +150,10 @@ class _Situation:
             return Reliance(("ASSIGN-1", *freed, *busy), (*freed, *busy))
         ended = [] if known in self.state.active else ["ASSIGN-7"]
         effect = (*ended, "LIFE-3") if ended else ()
+        # The executor who is named may have another order.
+        named = (("ASSIGN-6", order.executor_id),) if ended or order.executor_id != known.executor_id else ()
         if known == order:
-            return Reliance(("ASSIGN-3", *ended), (*effect, "ASSIGN-4"))
-        named = (("ASSIGN-6", order.executor_id),) if order.executor_id != known.executor_id else ()
+            return Reliance(("ASSIGN-3", *ended), (*effect, "ASSIGN-4"), named)
         return Reliance(("ASSIGN-3", *ended), effect, (("ASSIGN-5", known.executor_id), *named))
 
     def _acquire(self, executor_id: str) -> Reliance:
@@ -170,7 +173,7 @@ class _Situation:
             assert order is not None
             self.cancelled.add(order)
             acquired = ["CANCEL-4"] if order in self.acquired else []
-            return Reliance(("CANCEL-1", *acquired), ("LIFE-2",))
+            return Reliance(("CANCEL-1", *acquired), (), (("LIFE-2", order.executor_id),))
         completed = ["LIFE-1"] if order is not None and order not in self.cancelled else []
         return Reliance(("CANCEL-3", *completed), ("LIFE-3",) if order else ())
 
@@ -185,17 +188,14 @@ def _of_other_request(request: Request) -> Iterator[str]:
     elif request.path not in (ASSIGN.path, ACQUIRE.path, CANCEL.path):
         yield "WIRE-2"
     else:
-        yield "WIRE-3"
-        if (request.method, request.path) == ("HEAD", ACQUIRE.path):
-            yield "WIRE-4"
+        yield "WIRE-4" if (request.method, request.path) == ("HEAD", ACQUIRE.path) else "WIRE-3"
 
 
 def _of_special_request(request: Request, operation: Operation, values: dict[str, str]) -> Iterator[str]:
     """Yield the clauses that say that something unusual about a request makes no difference."""
-    if "+" in request.query:
-        yield "PARAM-10"
     if not all(map(is_plain, values.values())):
-        yield from ("PARAM-9", "PARAM-3")
+        # A `+` that is not read as a space also makes another text of it.
+        yield from ("PARAM-10" if "+" in request.query else "PARAM-9", "PARAM-3")
     if not {part.partition("=")[0] for part in request.query.split("&") if part} <= set(operation.parameters):
         yield "PARAM-12"
     if request.body:

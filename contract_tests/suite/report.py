@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from contract_tests.clauses import CLAUSES, Level
 from contract_tests.suite.evidence import script
-from contract_tests.suite.run import RANK, ExitCode, Failure, Run, Verdict
+from contract_tests.suite.run import DID_NOT_RUN, NOT_SELECTED, RANK, ExitCode, Failure, Run, Verdict
 from contract_tests.suite.transport import Step
 
 # The version of report.json, whose schema is in report.schema.json. It changes if a property gets another meaning.
@@ -134,15 +134,19 @@ def text(run: Run, *, color: bool = False) -> str:
     lines: list[str] = []
     for number, cause in enumerate(run.causes, 1):
         lines += [*_explanation(run, number, cause, color), ""]
+    # A clause that is seen with a cause needs no line of its own.
+    told = run.causes.keys() | {clause for clauses in run.causes.values() for clause in clauses}
     others = [
         f"{clause.id:<10} {_colored(f'{verdict:<11}', verdict, color)} {reason}"
         for clause in CLAUSES.values()
-        if (verdict := run.verdict(clause)) is not Verdict.FAIL and (reason := run.reason(clause))
+        if clause.id not in told
+        and (verdict := run.verdict(clause))
+        and (reason := run.reason(clause)) not in ("", NOT_SELECTED, DID_NOT_RUN)
     ]
-    # A clause that is seen with a cause needs no line of its own.
-    seen = {clause for clauses in run.causes.values() for clause in clauses}
-    others = [line for line in others if line.split()[0] not in seen]
-    if run.requests and others and not run.selected:
+    left_out = sum(run.reason(clause) == DID_NOT_RUN for clause in CLAUSES.values())
+    if left_out:
+        others.append(f"{left_out} clauses were not checked: {DID_NOT_RUN}")
+    if run.requests and others:
         lines += [*others, ""]
     lines += [f"error: {error}" for error in run.errors]
     return "\n".join([*lines, conclusion(run)])
@@ -161,13 +165,20 @@ def _explanation(run: Run, number: int, cause: str, color: bool) -> Iterator[str
     yield f"   got:      {_cut(failures[0].got)}"
     commands = script(failures[0], run.target, run.token)
     if len(commands) > MAX_STEPS:
-        yield f"     # {len(commands) - MAX_STEPS} earlier lines are in the reports"
-    for command, step in commands[-MAX_STEPS:]:
-        yield f"     {_cut(command)}"
+        yield f"     # {len(commands)} lines: the files of the report have them"
+        # The first line makes the identifiers.
+        commands = [commands[0], *commands[1 - MAX_STEPS :]]
+    for command, step in commands:
+        is_long = len(command) > MAX_TEXT
+        yield (
+            f"     # {len(command)} characters: the files of the report have this command"
+            if is_long
+            else f"     {command}"
+        )
         if step is not None:
             yield f"     # {_cut(step.got)}"
-    if len(failures) > 1:
-        yield f"   {len(failures) - 1} more checks failed in the same way"
+    if more := len(failures) - 1:
+        yield f"   {more} more {'check' if more == 1 else 'checks'} failed in the same way"
     if others := run.causes[cause]:
         yield f"   also seen in: {', '.join(others)}"
 

@@ -24,6 +24,9 @@ from contract_tests.suite.transport import (
     Target,
 )
 
+# Reasons why a clause was not checked.
+NOT_SELECTED = "not selected"
+DID_NOT_RUN = "its tests did not run"
 # Stands for the identifier in a message.
 ID = "\0"
 # The order of causes: the clauses as they are listed, but those that any request can break come last.
@@ -95,6 +98,8 @@ class Failure:
     relies: frozenset[str] = frozenset()
     # It shows only if all steps go over one connection.
     one_connection: bool = False
+    # The steps were sent again, and showed it again.
+    is_repeatable: bool = False
 
 
 class Violation(AssertionError):
@@ -150,6 +155,8 @@ class Run:
     uuids: dict[str, str] = field(default_factory=dict)
     # Whether the server waits for the last bytes of several requests at once; None until it is known.
     can_hold: bool | None = None
+    # Whether the run has sent bytes that are not HTTP.
+    sent_raw: bool = False
     requests: int = 0
     # Seconds per request.
     durations: list[float] = field(default_factory=list)
@@ -207,10 +214,10 @@ class Run:
         return response
 
     def own_failures(self, cause: str) -> list[Failure]:
-        """Return the failures of a cause that no other cause explains, those with the fewest steps first."""
+        """Return the failures of a cause that no other cause explains, the best example first."""
         others = self.causes.keys() - {cause}
         own = [failure for failure in self.failures[cause] if not failure.relies & others]
-        return sorted(own or self.failures[cause], key=lambda failure: len(failure.steps))
+        return sorted(own or self.failures[cause], key=lambda failure: (not failure.is_repeatable, len(failure.steps)))
 
     def check_alive(self, request: Request, reason: str) -> None:
         """After a request without an answer, check that the server still answers others.
@@ -241,8 +248,12 @@ class Run:
 
     @property
     def causes(self) -> dict[str, list[str]]:
-        """The failed clauses that are causes, the first one first, each with the other clauses in which it is seen."""
-        return blame.causes(self.failures, RANK)
+        """The failed clauses that are causes, each with the other clauses in which it is seen.
+
+        The first one is to be mended first. Those that do not decide about the run come last.
+        """
+        found = blame.causes(self.failures, RANK)
+        return dict(sorted(found.items(), key=lambda item: not self.decides(CLAUSES[item[0]])))
 
     def verdict(self, clause: Clause) -> Verdict:
         """Return the verdict on a clause so far."""
@@ -270,8 +281,8 @@ class Run:
         if clause.id in self.unfinished:
             return self.unfinished[clause.id]
         if self.selected and clause.id not in self.selected:
-            return "not selected"
-        return "the server gave no occasion" if clause.conditional else "its tests did not run"
+            return NOT_SELECTED
+        return "the server gave no occasion" if clause.conditional else DID_NOT_RUN
 
     def cause_of(self, failed: str) -> str:
         """Return the cause of a clause's failures: the clause itself, or another one."""
