@@ -8,8 +8,10 @@ GOLANG = "golang-go golang-github-jackc-pgx-v4-dev"
 
 # Package on Debian and Ubuntu -> the names that its program can have.
 PACKAGES = {
+    "buildah": ("buildah",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "curl": ("curl",),
+    "mmdebstrap": ("mmdebstrap",),
     "mount": ("mount",),
     GOLANG: ("go",),
     "nginx": ("nginx",),
