@@ -1,4 +1,4 @@
-"""The README's claims about Prism. Each test is a row of its table."""
+"""What docs/mocks.md claims about Prism. Each test is a row of its table."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
