@@ -228,6 +228,8 @@ def test_independent_clients_are_linearizable(scenario: Scenario, run: Run) -> N
     histories = Histories(scenario)
     for _ in histories.rounds():
         clients = [Scenario(run, Connection(run.target, keep_alive=index % 2 == 0)) for index in range(4)]
+        for client in clients:
+            client.relies = scenario.relies
         problems: list[BaseException] = []
         threads = [
             threading.Thread(target=call_all, args=(client, histories.requests(8), problems)) for client in clients

@@ -34,14 +34,10 @@ def assign(scenario: Scenario, order: Order, acquired: bool) -> None:
 
 @pytest.mark.clause("LIFE-1")
 def test_a_new_order_completes_the_active_one(scenario: Scenario, acquired: bool) -> None:
-    """Each new order of an executor replaces the one before, which is then not active."""
-    orders = [scenario.new_order()]
-    orders += [scenario.new_order(orders[0].executor_id) for _ in range(4)]
-    with scenario.preparation():
-        assign(scenario, orders[0], acquired)
-    for old, new in itertools.pairwise(orders):
-        assign(scenario, new, acquired)
-        scenario.cancel_nothing(old.order_id)
+    """A new order of an executor replaces the one before, which is then not active."""
+    old = scenario.prepare("acquired" if acquired else "assigned")
+    assign(scenario, scenario.new_order(old.executor_id), acquired)
+    scenario.cancel_nothing(old.order_id)
 
 
 @pytest.mark.clause("LIFE-1")

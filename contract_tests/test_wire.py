@@ -237,6 +237,8 @@ def test_a_target_may_be_a_whole_url(scenario: Scenario) -> None:
 @pytest.mark.parametrize("length", [10_000, 100_000, 1_000_000])
 def test_huge_urls_are_refused(scenario: Scenario, operation: Operation, length: int) -> None:
     """A huge identifier is refused, in JSON or by the HTTP server, or cut off. Others are served as before."""
+    # The limit of identifiers keeps most servers from taking a huge one.
+    scenario.relies = frozenset({"PARAM-4"})
     order = scenario.prepare()
     query = "&".join(f"{name}={scenario.new_id('huge')}" for name in operation.parameters)
     request = request_to(operation, query + "x" * length)

@@ -25,13 +25,13 @@ LIFECYCLE = frozenset(
     | {f"LIFE-{number}" for number in range(1, 5)}
     | {"ACQUIRE-1", "ACQUIRE-3", "ACQUIRE-4", "CANCEL-1", "CANCEL-3", "CANCEL-4"}
 )
-# The clauses of two operations that meet.
+# The clauses of two operations that meet, in either order.
 _MEETING = {
-    ("acquire", "acquire"): "RACE-4",
-    ("acquire", "assign"): "RACE-7",
-    ("acquire", "cancel"): "RACE-5",
-    ("assign", "cancel"): "RACE-6",
-    ("cancel", "cancel"): "RACE-3",
+    ("acquire", "acquire"): ("RACE-4", "ACQUIRE-4"),
+    ("acquire", "assign"): ("RACE-7", "LIFE-1"),
+    ("acquire", "cancel"): ("RACE-5", "LIFE-2", "CANCEL-4"),
+    ("assign", "cancel"): ("RACE-6", "LIFE-1", "LIFE-2", "LIFE-3"),
+    ("cancel", "cancel"): ("RACE-3", "CANCEL-3"),
 }
 
 
@@ -210,9 +210,9 @@ def _meetings(group: Sequence[Step]) -> Iterator[str]:
         names = sorted(operation.name for request in (one, other) if (operation := operation_of(request)))
         match names:
             case ["assign", "assign"]:
-                yield "RACE-1" if _order_id(one) == _order_id(other) else "RACE-2"
+                yield from ("RACE-1", "ASSIGN-3") if _order_id(one) == _order_id(other) else ("RACE-2", "LIFE-1")
             case [first, second]:
-                yield _MEETING[first, second]
+                yield from _MEETING[first, second]
 
 
 def _order_id(request: Request) -> str | None:

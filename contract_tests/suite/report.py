@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from contract_tests.clauses import CLAUSES, Level
 from contract_tests.suite.evidence import script
-from contract_tests.suite.run import ExitCode, Failure, Run, Verdict
+from contract_tests.suite.run import RANK, ExitCode, Failure, Run, Verdict
 from contract_tests.suite.transport import Step
 
 # The version of report.json, whose schema is in report.schema.json. It changes if a property gets another meaning.
@@ -80,6 +80,7 @@ def _failure(run: Run, failure: Failure) -> dict[str, Any]:
         "test": failure.test,
         "expected": failure.expected,
         "got": _cut(failure.got),
+        "relied_on": sorted(failure.relies, key=RANK.index),
         "script": [_cut(command, MAX_COMMAND) for command, _ in commands],
         "exchanges": [
             {"curl": _cut(command, MAX_COMMAND), **_response(step)}
@@ -309,9 +310,11 @@ def _failure_html(failure: dict[str, Any]) -> str:
     for command in failure["script"]:
         answer = f'\n<span class="answer">  {escape(answers[command])}</span>' if command in answers else ""
         lines.append(f"$ {escape(command)}{answer}")
+    relied_on = f", relying on {', '.join(failure['relied_on'])}" if failure["relied_on"] else ""
     return (
         f"<dl><dt>expected</dt><dd>{_code(failure['expected'])}</dd><dt>got</dt><dd>{escape(failure['got'])}</dd></dl>"
-        f'<pre>{chr(10).join(lines)}</pre><p class="note">Found by <code>{escape(failure["test"])}</code></p>'
+        f"<pre>{chr(10).join(lines)}</pre>"
+        f'<p class="note">Found by <code>{escape(failure["test"])}</code>{escape(relied_on)}</p>'
     )
 
 

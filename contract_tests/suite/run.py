@@ -14,14 +14,23 @@ from contract_tests.suite import blame
 from contract_tests.suite.calls import acquire_request
 from contract_tests.suite.contract import Answer, not_active
 from contract_tests.suite.rules import expected_answer, is_not_active, operation_of, says_the_words
-from contract_tests.suite.transport import TRANSPORT_ERRORS, Connection, Request, Response, Step, Target
+from contract_tests.suite.transport import (
+    NO_ANSWER_IN_TIME,
+    TRANSPORT_ERRORS,
+    Connection,
+    Request,
+    Response,
+    Step,
+    Target,
+)
 
 # Stands for the identifier in a message.
 ID = "\0"
 # The order of causes: the clauses as they are listed, but those that any request can break come last.
 RANK = sorted(CLAUSES, key=lambda clause: CLAUSES[clause].general)
-# After more requests without an answer than this, the run ends.
+# After more requests without an answer than this, the run ends: if the suite waited for them, or if it did not.
 MAX_UNANSWERED = 3
+MAX_CUT_OFF = 30
 
 
 class Verdict(StrEnum):
@@ -147,6 +156,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _unanswered: int = 0
+    _waited_for: int = 0
 
     def new_id(self, kind: str) -> str:
         """Return an identifier that nobody has used before, in this run or in another."""
@@ -209,7 +219,8 @@ class Run:
         """
         what = f"{reason} to {request.method} {request.path_and_query[:200]}"
         self._unanswered += 1
-        if self._unanswered > MAX_UNANSWERED:
+        self._waited_for += reason == NO_ANSWER_IN_TIME
+        if self._unanswered > MAX_CUT_OFF or self._waited_for > MAX_UNANSWERED:
             raise ServerLost(f"the server gave no readable answer to {self._unanswered} requests; the last: {what}")
         for attempt in range(3):
             time.sleep(attempt * 0.5)

@@ -173,7 +173,7 @@ class Scenario:
         for finding in side_findings:
             relies = frozenset[str]()
             if finding.has_history:
-                relies = reliance.of(self._until(step)) - {"ACQUIRE-1"}
+                relies = (reliance.of(self._until(step)) | self.relies) - {"ACQUIRE-1"}
             elif finding.clause == "CANCEL-5":
                 # An identifier that is read wrongly is also echoed wrongly.
                 relies = reliance.of([step])
@@ -249,8 +249,7 @@ class Scenario:
         # An HTTP server refuses what it does not understand with 501 or 505.
         if step.response is None or step.response.status < 500 or step.response.status in (501, 505):
             return
-        # Bytes that are not HTTP may have broken the server for all that follows.
-        relies = frozenset({"WIRE-5"} & {clause for one in reliance.of_each(self.steps) for clause in one.answer})
+        relies = self._may_have_broken_all()
         self.run.record(
             self._failure("ERROR-2", "an answer that is not a 5xx", relies=relies, wrong=step), is_side=True
         )
@@ -262,10 +261,18 @@ class Scenario:
             expected = f"if there has to be an error, {UNKNOWN_ERROR}"
             self.run.record(self._failure("ERROR-1", expected, relies=relies, wrong=step), is_side=True)
 
+    def _may_have_broken_all(self) -> frozenset[str]:
+        """Return the clauses of bytes that are not HTTP, and of bodies, if the steps have any.
+
+        A server that misreads them answers no request as usual that follows on the connection, or none at all.
+        """
+        relied = {clause for one in reliance.of_each(self.steps) for clause in one.answer}
+        return frozenset(relied & {"WIRE-5", "PARAM-11"})
+
     def fail_unanswered(self, step: Step) -> NoReturn:
         """Fail, because a step has no answer. Raises ServerLost if the server answers nothing else either."""
         self.run.check_alive(step.request, step.no_response)
-        self.run.record(self._failure("ERROR-2", "an answer", relies=frozenset(), wrong=step))
+        self.run.record(self._failure("ERROR-2", "an answer", relies=self._may_have_broken_all(), wrong=step))
         self.fail("an answer", wrong=step)
 
     def at_once(self, *requests: Request, gap_s: float = 0.0) -> list[Response]:

@@ -192,6 +192,7 @@ class Step:
         return str(self.response) if self.response is not None else self.no_response
 
 
+NO_ANSWER_IN_TIME = "no answer in time"
 # What a connection, or a peer that does not speak HTTP, can raise.
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
@@ -200,7 +201,7 @@ def explain(error: BaseException) -> str:
     """Return in words why there is no answer."""
     match error:
         case TimeoutError():
-            return "no answer in time"
+            return NO_ANSWER_IN_TIME
         case ConnectionRefusedError():
             return "the connection was refused"
         case http.client.RemoteDisconnected() | ConnectionError() | http.client.IncompleteRead():

@@ -5,35 +5,42 @@ It takes about 40 minutes. With names of faults as arguments, it takes only thos
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Queue
 from tempfile import TemporaryDirectory
 
-from tests.contract_suite.blame import Named, named_causes, of_pairs, pairs, server_of, summary
-from tests.contract_suite.runner import LoadedSuite
+from harness.processes import end_group, start
+from tests.contract_suite.blame import Named, named_causes, of_pairs, pairs, summary
+from tests.contract_suite.runner import ROOT, LoadedSuite
 from tests.faulty.faults import FAULTS, Fault
-from tests.faulty.implementation import Server
 
 
-def run_all(servers: Sequence[Server]) -> Iterator[Named]:
-    """Run the suite on each of the servers, on as many at the same time as there are cores; yield what it names."""
+def run_all(chosen: Iterable[Sequence[Fault]]) -> Iterator[Named]:
+    """Run the suite on servers with faults, on as many at the same time as there are cores; yield what it names."""
     suites: Queue[LoadedSuite] = Queue()
     for _ in range(os.cpu_count() or 1):
         suites.put(LoadedSuite())
 
-    def check(server: Server) -> Named:
+    def check(faults: Sequence[Fault]) -> Named:
         suite = suites.get()
+        # A process of its own, so that it does not slow down the server beside it.
+        command = [sys.executable, "-m", "tests.faulty", *(fault.name for fault in faults)]
+        server = start(command, cwd=ROOT)
         try:
-            with TemporaryDirectory() as folder, server:
-                return named_causes(suite.run(Path(folder), server.url, budget="brief").report)
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[-1]
+            with TemporaryDirectory() as folder:
+                return named_causes(suite.run(Path(folder), url, budget="brief").report)
         finally:
+            end_group(server.pid)
+            server.communicate()
             suites.put(suite)
 
     with ThreadPoolExecutor(suites.qsize()) as executor:
-        yield from executor.map(check, servers)
+        yield from executor.map(check, chosen)
     while not suites.empty():
         suites.get().close()
 
@@ -49,7 +56,7 @@ Printed by `python -m tests.contract_suite` on {datetime.now(UTC):%Y-%m-%d}. Eac
 | fault | breaks | causes | also seen in | must | should |
 |---|---|---|---|---|---|""")
     results = []
-    for fault, named in zip(chosen, run_all([fault.server() for fault in chosen]), strict=True):
+    for fault, named in zip(chosen, run_all([fault] for fault in chosen), strict=True):
         print(f"| {fault.name} | {', '.join(fault.clauses)} | {named.row()} |", flush=True)
         results.append((fault, named))
     print(f"\n{summary(results)}")
@@ -57,7 +64,7 @@ Printed by `python -m tests.contract_suite` on {datetime.now(UTC):%Y-%m-%d}. Eac
         return
     print("\n| two faults at once | break | causes | also seen in | must | should |\n|---|---|---|---|---|---|")
     both = []
-    for pair, named in zip(pairs(), run_all([server_of(pair) for pair in pairs()]), strict=True):
+    for pair, named in zip(pairs(), run_all(pairs()), strict=True):
         one, other = pair
         print(f"| {one.name}, {other.name} | {one.clause}, {other.clause} | {named.row()} |", flush=True)
         both.append((pair, named))

@@ -17,8 +17,10 @@ import jsonschema
 import pytest
 
 from contract_tests import conftest
-from contract_tests.clauses import CLAUSES
-from contract_tests.suite import contract
+from contract_tests.clauses import CLAUSES, Level
+from contract_tests.suite import contract, report
+from contract_tests.suite.run import BUDGETS, ExitCode, Failure, Run
+from contract_tests.suite.transport import Request, Response, Step, Target
 from harness.programs import require_program
 from tests.contract_suite.runner import LoadedSuite, run_suite
 from tests.faulty.faults import FAULTS
@@ -243,6 +245,19 @@ def test_level_must_is_not_stopped_by_a_should(suite: LoadedSuite, tmp_path: Pat
     assert result.exit_code == 0 and "ACQUIRE-7" in result.failed(), result.output
 
 
+def test_a_must_that_cannot_be_checked_is_no_verdict() -> None:
+    """At --level must, a MUST whose checks all rely on a failed SHOULD leaves the run without a verdict."""
+    run = Run(Target("http://127.0.0.1:1"), BUDGETS["brief"], Level.MUST, seed=0, requests=1)
+    step = Step(Request("GET", "/"), Response(200, (), b""))
+    run.record(Failure("CANCEL-4", "", (step,), "test_1", ""))
+    run.record(Failure("LIFE-2", "", (step,), "test_2", "", relies=frozenset({"CANCEL-4"})))
+    assert run.exit_code() == ExitCode.ERROR and run.exit_code(Level.SHOULD) == ExitCode.FAILED
+    assert "no verdict, because LIFE-2 could not be checked" in report.conclusion(run)
+    run.passed.add("LIFE-2")
+    assert run.exit_code() == ExitCode.CONFORMS
+    assert run.reason(CLAUSES["LIFE-2"]) == "in part: the rest needs CANCEL-4"
+
+
 def test_a_must_clause_decides_at_both_levels(suite: LoadedSuite, tmp_path: Path) -> None:
     """At --level must, a failed MUST clause fails the run."""
     with faulty("created-misspelled") as server:
@@ -262,8 +277,8 @@ def test_the_reports_tell_what_to_mend(suite: LoadedSuite, tmp_path: Path) -> No
     page = (tmp_path / "report.html").read_text("utf-8")
     junit = ElementTree.parse(tmp_path / "report.xml")
     wanted, got = '400 {"message": "Missing parameters, please provide executor_id"}', "please provide executorId"
-    for report in (result.output, str(clause), page, ElementTree.tostring(junit.getroot(), "unicode")):
-        text = unescape(report)
+    for shown in (result.output, str(clause), page, ElementTree.tostring(junit.getroot(), "unicode")):
+        text = unescape(shown)
         assert wanted in text and got in text and "curl" in text and "ACQUIRE-2" in text, text
     assert got in repeated.stdout, repeated
     assert exchange["status"] == 400

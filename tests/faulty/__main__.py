@@ -1,4 +1,4 @@
-"""`python -m tests.faulty`: lists the faults, or serves one."""
+"""`python -m tests.faulty`: lists the faults, or serves one or several at the same time."""
 
 import argparse
 import threading
@@ -10,20 +10,21 @@ from tests.faulty.implementation import Server
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """List the faults, or serve one until interrupted."""
+    """List the faults, or serve some until interrupted."""
     faults = {fault.name: fault for fault in FAULTS}
     parser = argparse.ArgumentParser(prog="python -m tests.faulty", description="Serve an implementation with a fault.")
-    parser.add_argument("name", nargs="?", help="the fault to serve, or `correct`; default: list the faults")
+    parser.add_argument("names", nargs="*", help="faults to serve, or `correct` for none; default: list the faults")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 means any free port (default: 0)")
     options = parser.parse_args(arguments)
-    if options.name is None:
+    if not options.names:
         for fault in FAULTS:
             print(f"{fault.name:36} {fault.clause:10} {fault.description}")
         return
-    if options.name != "correct" and options.name not in faults:
-        parser.error(f"there is no fault {options.name}")
-    server = Server(port=options.port) if options.name == "correct" else faults[options.name].server(options.port)
-    with server, suppress(KeyboardInterrupt):
+    for name in options.names:
+        if name != "correct" and name not in faults:
+            parser.error(f"there is no fault {name}")
+    components = [faults[name].component for name in options.names if name != "correct"]
+    with Server(*components, port=options.port) as server, suppress(KeyboardInterrupt):
         print(f"listening on {server.url}", flush=True)
         threading.Event().wait()
 
