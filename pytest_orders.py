@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-MAX_REPORTED_REQUESTS = 20
-
 if TYPE_CHECKING:
     from orders.testing import ReferenceServer
 
 SUITE = "contract_tests"
+MAX_REPORTED_REQUESTS = 20
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -40,7 +40,8 @@ def reference_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", "0", "--no-access-log", "--database", f"sqlite:///{folder}/orders.db"]
         process = subprocess.Popen(
-            [sys.executable, *COMMAND.split()[1:], *options],
+            # -P: a folder `orders` in the current directory is another program.
+            [sys.executable, "-P", *COMMAND.split()[1:], *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

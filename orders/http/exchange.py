@@ -40,10 +40,10 @@ MAX_LOGGED_LENGTH = 1_000
 MAX_UNSENT_BYTES = 64 * 1024
 # RFC 9110 §7.2. It may be empty.
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
-# With this option (SO_LINGER, 0 seconds), a close resets the connection.
-RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 IS_BEFORE_6_5 = tornado.version_info < (6, 5)
+# With this option (SO_LINGER, 0 seconds), a close resets the connection.
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 

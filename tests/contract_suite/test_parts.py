@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from contract_tests import conftest
 from contract_tests.clauses import CLAUSES, table
@@ -84,16 +83,6 @@ def test_the_readme_has_every_option_and_exit_code() -> None:
     options = set(re.findall(r'add\(\s*"(--[a-z-]+)"', (SUITE / "options.py").read_text("utf-8")))
     assert options == set(re.findall(r"^\| `(--[a-z-]+)", readme, re.MULTILINE))
     assert re.findall(r"^\| (\d) \|", readme, re.MULTILINE) == [str(code) for code in range(6)]
-
-
-def test_the_jobs_for_other_projects_are_whole() -> None:
-    """Both jobs in the README are YAML, run the suite against a URL, and keep the report."""
-    jobs = re.findall(r"```yaml\n(.*?)```", (SUITE / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len(jobs) == 2
-    for job in jobs:
-        assert isinstance(yaml.safe_load(job), dict), job
-        assert "pip install './orders-service[contract]'" in job and "contract-report" in job, job
-        assert "pytest orders-service/contract_tests --base-url http://127.0.0.1:8080" in job, job
 
 
 @pytest.mark.parametrize(

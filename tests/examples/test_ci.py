@@ -1,22 +1,25 @@
-"""examples/ci: the CI jobs are well-formed, and their commands test a small client against the server."""
+"""examples/ci, action.yml and templates/: the jobs are well-formed, and their commands test a client or a server."""
 
+import json
 import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from harness.clone import ROOT, make_clone
 from harness.postgresql import free_port
 from harness.processes import clean_environment, end_group, path_with, start
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "ci"
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 CLIENT = """\
 #!/usr/bin/env bash
@@ -204,3 +207,102 @@ def test_the_job_does_not_print_the_log_if_the_tests_succeed(workspace: Workspac
     job.variables["CI_JOB_STATUS"] = "success"
     code, output = workspace.run_script(job.failure_scripts[0], job)
     assert code == 0 and "the log" not in output, output
+
+
+# A stand-in for an implementation of the service. Its output would hold up the end of the script.
+SERVE = f"""\
+#!/usr/bin/env bash
+exec {sys.executable} -m orders serve --database sqlite:///:memory: "$@" > serve.log 2>&1
+"""
+
+
+def github_contract_job(text: str) -> Job:
+    """Return the job for GitHub, with the scripts of this project's action in the place of the action."""
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    scripts: list[str] = []
+    variables: dict[str, str] = {}
+    for step in job["steps"]:
+        if step.get("uses") == "REPOSITORY@main":
+            action = yaml.safe_load((ROOT / "action.yml").read_text())
+            inputs = {name: value.get("default") for name, value in action["inputs"].items()} | step["with"]
+            for part in action["runs"]["steps"]:
+                scripts += [part["run"]] if "run" in part else []
+                variables |= {name: filled_in(value, inputs) for name, value in part.get("env", {}).items()}
+        elif "run" in step:
+            scripts.append(step["run"])
+    return Job(variables, scripts, [], ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"))
+
+
+def gitlab_contract_job(text: str) -> Job:
+    """Return the job for GitLab: the component, with the example's inputs filled in."""
+    (include,) = yaml.safe_load(text)["include"]
+    assert include["component"] == "$CI_SERVER_FQDN/PROJECT/contract@main"
+    header, template = component()
+    defaults = {name: value.get("default") for name, value in header["spec"]["inputs"].items()}
+    (job,) = yaml.safe_load(filled_in(template, defaults | include["inputs"])).values()
+    return Job({}, ["\n".join(job["script"])], [], ("bash", "-eo", "pipefail", "-c"))
+
+
+def component() -> tuple[Any, str]:
+    """Return the header of the GitLab component, and its text without the header."""
+    header, _, template = (ROOT / "templates" / "contract.yml").read_text().partition("\n---\n")
+    return yaml.safe_load(header), template
+
+
+def filled_in(text: str, inputs: dict[str, str]) -> str:
+    """Return a text with its inputs filled in, as GitHub or GitLab does it."""
+    text = text.replace("${{ github.action_path }}", "REPOSITORY")
+    return re.sub(r"\$\{\{ inputs\.(\w+) \}\}|\$\[\[ inputs\.(\w+) \]\]", lambda m: inputs[m[1] or m[2]], text)
+
+
+CONTRACT_JOBS = {"github-contract.yml": github_contract_job, "gitlab-contract.yml": gitlab_contract_job}
+
+
+@pytest.mark.timeout(2 * TIMEOUT_S)
+@pytest.mark.parametrize("name", CONTRACT_JOBS)
+def test_the_job_tests_an_implementation(workspace: Workspace, name: str) -> None:
+    """The job installs the suite from this project, starts the server, checks it and keeps the report."""
+    serve, clone, port = workspace.directory / "serve", workspace.directory.parent / "clone", free_port()
+    serve.write_text(SERVE)
+    serve.chmod(0o755)
+    make_clone(clone)
+    job = CONTRACT_JOBS[name]((EXAMPLES / name).read_text())
+
+    def localised(text: str) -> str:
+        # Some releases of pip accept no git URL of a file. tests/install installs from one.
+        text = text.replace("git+REPOSITORY", clone.as_uri())
+        return text.replace("8080", str(port)).replace("REPOSITORY", str(clone))
+
+    job.variables = {variable: localised(value) for variable, value in job.variables.items()}
+    job.variables |= {"RUNNER_TEMP": str(clone.parent), "HOME": str(clone.parent)}
+    if "OPTIONS" in job.variables:
+        job.variables["OPTIONS"] = "--budget brief"
+    job.scripts = [localised(script) for script in job.scripts]
+    code, output = workspace.run_job(job)
+    assert code == 0, output
+    report = json.loads((workspace.directory / "contract-report" / "report.json").read_text())
+    assert (report["exit_code"], report["url"]) == (0, f"http://127.0.0.1:{port}"), output
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        ("github-actions", "action.yml"),
+        ("github-workflows", "examples/ci/github.yml"),
+        ("github-workflows", "examples/ci/github-contract.yml"),
+        ("gitlab-ci", "examples/ci/gitlab.yml"),
+        ("gitlab-ci", "examples/ci/gitlab-contract.yml"),
+        ("gitlab-ci", "templates/contract.yml"),
+    ],
+)
+def test_the_file_follows_the_schema_of_its_service(schema: str, name: str, tmp_path: Path) -> None:
+    """The schema of GitHub or GitLab accepts the file."""
+    file = ROOT / name
+    if name.startswith("templates"):
+        # The schema knows components only without their header, which is a YAML document of its own.
+        header, template = component()
+        file = tmp_path / "component.yml"
+        file.write_text(filled_in(template, dict.fromkeys(header["spec"]["inputs"], "x")))
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
