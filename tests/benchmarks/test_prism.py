@@ -51,6 +51,12 @@ def test_prism_fails_one_request_at_a_time(prism: httpx.Client) -> None:
     assert assign(prism).status_code == 200
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_prism_makes_no_errors_of_a_gateway(prism: httpx.Client, status: int) -> None:
+    """A request cannot ask Prism for an error that the contract does not have."""
+    assert assign(prism, f"code={status}").status_code != status
+
+
 def test_prism_loses_no_response(prism: httpx.Client) -> None:
     """Prism ignores a request to lose the response."""
     assert message(assign(prism, "drop")) == CREATED
