@@ -6,6 +6,7 @@ it starts fast.
 """
 
 import atexit
+import glob
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import IO
 
-GROUP, POSTMASTER, MOUNT, DIRECTORY = "group", "postmaster", "mount", "directory"
+GROUP, MARKED, POSTMASTER, MOUNT, DIRECTORY = "group", "marked", "postmaster", "mount", "directory"
 
 END_TIMEOUT_S = 5.0
 
@@ -25,8 +26,13 @@ _pipes: dict[int, IO[str]] = {}
 def guard(kind: str, name: str | int | os.PathLike[str]) -> None:
     """Clean something up when this process ends.
 
-    `kind` is `GROUP`, `POSTMASTER` (PostgreSQL's first process), `MOUNT` or `DIRECTORY`. `name` is a process id for the
-    first two and a path for the others.
+    `kind` says what `name` is:
+
+    - `GROUP`: the id of a process group;
+    - `MARKED`: `VARIABLE=value`, which stands for all processes with this variable in their environment. If it is set
+      before they are started, there is no moment at which this process can end and leave one of them behind;
+    - `POSTMASTER`: the id of PostgreSQL's first process;
+    - `MOUNT`, `DIRECTORY`: a path.
     """
     _tell(f"+ {kind} {name}")
 
@@ -67,6 +73,8 @@ def _clean_up(kind: str, name: str) -> None:
     """Clean one thing up. It may be gone already."""
     if kind == GROUP:
         _signal_group(int(name), signal.SIGKILL)
+    elif kind == MARKED:
+        _kill_marked(name)
     elif kind == POSTMASTER:
         # An immediate shutdown (SIGQUIT) frees the shared memory; SIGKILL does not. SIGCONT wakes a stopped server.
         _signal_group(int(name), signal.SIGQUIT)
@@ -79,6 +87,21 @@ def _clean_up(kind: str, name: str) -> None:
         subprocess.run(["umount", "--lazy", name], stderr=subprocess.DEVNULL)
     else:
         shutil.rmtree(name, ignore_errors=True)
+
+
+def _kill_marked(variable: str) -> None:
+    """Kill the processes that have a variable in their environment. Linux has environments in /proc."""
+    deadline = time.monotonic() + END_TIMEOUT_S
+    scans_without = 0
+    # A process that is just being started shows its environment a moment later. So one scan is not enough.
+    while scans_without < 3 and time.monotonic() < deadline:
+        scans_without += 1
+        for process in glob.iglob("/proc/[0-9]*"):
+            with suppress(OSError), open(f"{process}/environ", "rb") as file:
+                if variable.encode() in file.read().split(b"\0"):
+                    os.kill(int(os.path.basename(process)), signal.SIGKILL)
+                    scans_without = 0
+        time.sleep(0.05)
 
 
 def _signal_group(group: int, signal_number: int) -> None:

@@ -1,26 +1,78 @@
-"""What the notebooks share: starting a server, printing answers and rows, and the style of the charts."""
+"""What the notebooks share: a server, printed requests and tables, questions, and the style of the charts."""
 
 import atexit
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import EllipsisType
 from typing import Any
-from urllib.parse import unquote
+from uuid import uuid4
 
 import httpx
 import matplotlib.pyplot as plt
+from IPython.core.getipython import get_ipython
 from IPython.display import Markdown
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from orders.testing import ReferenceServer
+from orders.testing import RecordedRequest, ReferenceServer
 
-# The colours of the statuses in charts. Colour-blind readers can distinguish them (Okabe and Ito).
-COLOURS = {"assigned": "#e69f00", "acquired": "#0072b2", "completed": "#009e73", "cancelled": "#999999"}
+# The notebooks are a part of the checkout, so they use its other packages, which are not installed.
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from harness.guard import DIRECTORY, MARKED, guard  # noqa: E402
+
+# Charts have a card of their own, so they can be read on light and on dark pages. On it, each colour has a contrast of
+# at least 4.5 : 1. The hues are those of Okabe and Ito, which colour-blind readers can distinguish.
+CARD = "#f7f7f5"
+INK = "#333333"
+COLOURS = {"assigned": "#8a6100", "acquired": "#0069a5", "completed": "#007355", "cancelled": "#6b6b6b"}
+BEFORE, AFTER = "#b04500", "#0069a5"
+
+# The headers that matter to a client of this service.
+HEADERS = ("Allow", "Content-Type", "Prefer", "Preference-Applied", "Retry-After")
 
 # A proxy from the environment could not reach this machine's own address.
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1"]))
 
+
+def _end_with_kernel() -> None:
+    """Let the processes and the temporary files of a notebook end with its kernel, even if the kernel is killed.
+
+    All processes that the notebook starts inherit the mark and the folder for temporary files.
+    """
+    mark, value = "NOTEBOOK_KERNEL", str(uuid4())
+    # On many systems, /tmp is in memory, where no commit waits for a disk.
+    folder = Path(os.environ.get("TMPDIR", "/var/tmp"), f"orders-notebook-{value}")
+    guard(DIRECTORY, folder)
+    guard(MARKED, f"{mark}={value}")
+    folder.mkdir()
+    folder.chmod(0o755)  # PostgreSQL does not run as root, and has to enter the folder.
+    os.environ |= {mark: value, "TMPDIR": str(folder)}
+    tempfile.tempdir = str(folder)
+
+
+_end_with_kernel()
+
 _server: ReferenceServer | None = None
+_cells: set[tuple[str | None, str]] = set()
+_ran_before = False
+
+
+def _note_cell(info: Any) -> None:
+    """Note whether the cell that is about to run has run before, since the last `serve`."""
+    global _ran_before
+    cell = (info.cell_id, info.raw_cell)
+    # A program that executes a notebook may give no id.
+    _ran_before = info.cell_id is not None and cell in _cells
+    _cells.add(cell)
+
+
+if _shell := get_ipython():
+    _shell.events.register("pre_run_cell", _note_cell)
 
 
 def serve() -> ReferenceServer:
@@ -34,15 +86,39 @@ def serve() -> ReferenceServer:
         atexit.register(_server.stop)
     _server.stop()
     _server.start()
+    _cells.clear()
     return _server
 
 
 def show(response: httpx.Response) -> None:
-    """Print the method and the target of a request, and the status and the JSON of its answer."""
+    """Print a request as it was sent, and its answer, with the headers that matter.
+
+    If the cell has run before, say that the server remembers that.
+    """
     request = response.request
-    print(f"{request.method} {unquote(str(request.url.raw_path, 'ascii'))}")
-    print(f"{response.status_code} {response.reason_phrase}")
-    print(json.dumps(response.json(), indent=2, ensure_ascii=False))
+    _print_message(f"{request.method} {str(request.url.raw_path, 'ascii')} HTTP/1.1", request.headers, request.content)
+    print()
+    _print_message(f"HTTP/1.1 {response.status_code} {response.reason_phrase}", response.headers, response.content)
+    if _ran_before:
+        print("\nThis cell has run before, and the server remembers it. For a fresh start, run the first code cell.")
+
+
+def _print_message(line: str, headers: httpx.Headers, content: bytes) -> None:
+    print(line, *(f"{name}: {headers[name]}" for name in HEADERS if name in headers), sep="\n")
+    if "json" in headers.get("Content-Type", ""):
+        print(json.dumps(json.loads(content), indent=2, ensure_ascii=False))
+    elif content:
+        print(content.decode())
+
+
+def reveal(prediction: object, outcome: object) -> None:
+    """Compare a reader's prediction with what has happened. The prediction is `...` until the reader writes one."""
+    if isinstance(prediction, EllipsisType):
+        print("No prediction yet. Replace the ... with yours, and run this cell again.")
+    elif prediction == outcome:
+        print(f"Right: {outcome}.")
+    else:
+        print(f"It is {outcome}. You predicted {prediction}.")
 
 
 def table(rows: Iterable[Mapping[str, Any]], *columns: str) -> Markdown:
@@ -55,17 +131,37 @@ def table(rows: Iterable[Mapping[str, Any]], *columns: str) -> Markdown:
 
 def _cell(value: Any) -> str:
     text = "" if value is None else str(value)
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def journal(requests: Iterable[RecordedRequest]) -> Markdown:
+    """Return requests of a server's journal as a table: what was asked, which fault it got, and what was answered."""
+    return table(
+        {
+            "number": request.number,
+            "operation": request.operation,
+            "fault": f"{request.fault.kind}, {request.fault.when}" if request.fault else None,
+            "outcome": request.outcome,
+            "status": request.status,
+            "message": request.answer.get("message") if isinstance(request.answer, dict) else None,
+        }
+        for request in requests
+    )
 
 
 def use_style() -> None:
-    """Set the style of the charts. Their light background makes them readable on light and dark pages."""
+    """Set the style of the charts, and store them at twice the resolution."""
+    set_matplotlib_formats("retina")
     plt.rcParams.update(
         {
-            "figure.figsize": (9, 3.6),
-            "figure.dpi": 110,
-            "figure.facecolor": "white",
+            "figure.figsize": (9, 3.4),
+            "figure.dpi": 90,
+            "figure.facecolor": CARD,
             "figure.constrained_layout.use": True,
+            "axes.facecolor": CARD,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
             "axes.grid": True,
             "axes.axisbelow": True,
             "axes.spines.top": False,
@@ -73,6 +169,9 @@ def use_style() -> None:
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "grid.alpha": 0.3,
-            "savefig.facecolor": "white",
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "savefig.facecolor": CARD,
         }
     )

@@ -41,6 +41,33 @@ def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals)
     wait_until(lambda: not any(path.exists() for path in paths), f"{paths} are gone", 30)
 
 
+RUN_MARKED = """if True:
+    import os, subprocess, sys, time
+    from harness.guard import MARKED, guard
+
+    guard(MARKED, "MARK_OF_TEST=1 2")
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    for mark in ("1 2", "1"):
+        environment = {**os.environ, "MARK_OF_TEST": mark}
+        print(subprocess.Popen(command, env=environment, start_new_session=True).pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_marked_processes_end_with_the_run_that_started_them() -> None:
+    """When a run is killed, the processes with its mark in their environment end too, and no others."""
+    run = start([sys.executable, "-c", RUN_MARKED])
+    assert run.stdout
+    marked, other = (psutil.Process(int(run.stdout.readline())) for _ in range(2))
+    try:
+        os.kill(run.pid, signal.SIGKILL)
+        wait_until(lambda: not marked.is_running() or marked.status() == psutil.STATUS_ZOMBIE, "it has ended", 30)
+        assert other.is_running()
+    finally:
+        other.kill()
+        run.communicate(timeout=30)
+
+
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
 def test_a_missing_program_skips_a_test_and_fails_it_in_ci(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, outcome: type[BaseException]

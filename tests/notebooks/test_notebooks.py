@@ -1,27 +1,17 @@
 """The notebooks run without internet, reproduce their stored outputs, and follow the same conventions."""
 
 import re
+from base64 import b64decode
+from difflib import unified_diff
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode
 
-from tests.notebooks.notebooks import (
-    FOLDER,
-    NOTEBOOKS,
-    REFRESH,
-    ROOT,
-    ExecutionError,
-    as_stored,
-    as_text,
-    code_cells,
-    differences,
-    execute,
-    lines_of,
-    read,
-    store,
-)
+from tests.notebooks.notebooks import FOLDER, NOTEBOOKS, ROOT, as_text, code_cells, comparable, read, run
+
+REFRESH = "tox run -e notebooks -- --refresh"
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -29,52 +19,87 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 @each_notebook
 @pytest.mark.timeout(280)
 def test_a_notebook_reproduces_its_outputs(path: Path, refresh: bool) -> None:
-    """A notebook runs to its end in a fresh kernel, and its outputs equal the stored ones."""
-    try:
-        fresh = execute(path)
-    except ExecutionError as error:
-        pytest.fail(str(error), pytrace=False)
+    """A notebook runs to its end in a fresh kernel, and its file is as `--refresh` stores it."""
+    stored = path.read_text()
+    fresh = as_text(run(read(path)))
     if refresh:
-        store(fresh, path)
-    elif report := differences(path.name, read(path), fresh):
-        pytest.fail(report, pytrace=False)
-
-
-@each_notebook
-def test_a_notebook_is_stored_in_the_standard_form(path: Path) -> None:
-    """A notebook has the outputs of one run from top to bottom, and is stored as `--refresh` stores it."""
-    notebook = read(path)
-    assert path.read_text() == as_text(as_stored(notebook)), f"another tool has stored it; run {REFRESH}"
-    counts = [cell.execution_count for cell in code_cells(notebook)]
-    assert counts == list(range(1, len(counts) + 1))
+        path.write_text(fresh)
+    elif diff := "\n".join(unified_diff(stored.splitlines(), fresh.splitlines(), "stored", "fresh", lineterm="")):
+        pytest.fail(f"{without_images(diff)}\nTo store the fresh outputs: {REFRESH}", pytrace=False)
 
 
 @each_notebook
 def test_no_output_is_an_error_or_has_local_paths(path: Path) -> None:
     """No stored output is an error, or has a path of the checkout or of a home directory."""
     for cell in code_cells(read(path)):
-        assert not [output for output in cell.outputs if output.output_type == "error"], cell.id
-        text = "\n".join(lines_of(cell))
-        assert str(ROOT) not in text and not re.search(r"/(?:home|root|Users)/", text), f"{cell.id}: {text}"
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.id
+            text = comparable(output)
+            assert str(ROOT) not in text and not re.search(r"/(?:home|root|Users)/", text), f"{cell.id}: {text}"
 
 
 @each_notebook
 def test_charts_are_stored(path: Path) -> None:
-    """A cell that draws a chart ends with `plt.show()`, and its image is stored."""
+    """A cell that draws a chart ends with `plt.show()`, and its image is stored, at twice the resolution."""
     for cell in code_cells(read(path)):
-        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
-        assert len(images) == cell.source.count("plt.show()"), f"{cell.id} has {len(images)} images"
-        assert not images or cell.source.endswith("plt.show()"), f"{cell.id} does not end with its chart"
+        charts = [output for output in cell.outputs if output.output_type == "display_data"]
+        assert len(charts) == cell.source.count("plt.show()"), f"{cell.id} has {len(charts)} charts"
+        assert not charts or cell.source.endswith("plt.show()"), f"{cell.id} does not end with its chart"
+        for chart in charts:
+            pixels = int.from_bytes(b64decode(chart.data["image/png"])[16:20])
+            assert pixels == pytest.approx(2 * chart.metadata["image/png"]["width"], abs=2), cell.id
 
 
 @each_notebook
 def test_a_notebook_starts_with_an_introduction(path: Path) -> None:
-    """The first cell has the title from the file's name, what the reader will learn, and the time that it takes."""
+    """The first cell has the title from the file's name, what the reader can do afterwards, and the time it takes."""
     first = read(path).cells[0]
     assert first.cell_type == "markdown"
-    assert first.source.startswith(f"# {title(path)}\n")
-    assert "**You will learn** " in first.source
-    assert re.search(r"\*\*Time:\*\*\s\d+\sminutes", first.source)
+    assert first.source.startswith(f"# {title(path)}\n\n**After this notebook you can** ")
+
+
+@each_notebook
+def test_the_time_is_what_a_reader_needs(path: Path) -> None:
+    """The time of a notebook is that of reading it, at 180 words per minute, and at most two minutes to run it."""
+    notebook = read(path)
+    texts = [cell.source for cell in notebook.cells]
+    texts += [comparable(output) for cell in code_cells(notebook) for output in cell.outputs]
+    reading = len(" ".join(texts).split()) / 180
+    assert reading <= int(minutes(notebook)) <= reading + 2, f"reading takes {reading:.1f} minutes"
+
+
+@each_notebook
+def test_a_notebook_says_how_to_open_it(path: Path) -> None:
+    """The first code cell starts a server. If it cannot import the course, it says what to do."""
+    source = code_cells(read(path))[0].source
+    assert "server = serve()" in source.splitlines()
+    start, _, _ = source.partition("\n\n")
+    with pytest.raises(
+        ImportError, match=r"^No module named '\S+'\. Open this notebook as README\.md in its folder says\.$"
+    ):
+        exec(start.replace("from course import", "from no_course import"))
+
+
+def test_the_course_is_short() -> None:
+    """The texts of all notebooks have at most 5,000 words."""
+    words = [
+        len(cell.source.split()) for path in NOTEBOOKS for cell in read(path).cells if cell.cell_type == "markdown"
+    ]
+    assert sum(words) <= 5_000, f"{sum(words)} words"
+
+
+@pytest.mark.parametrize("name", ["3_retries", "4_testing_your_client"])
+def test_the_solution_passes(name: str) -> None:
+    """With the solution, all checks of an exercise pass."""
+    notebook = read(FOLDER / f"{name}.ipynb")
+    ids = [cell.id for cell in notebook.cells]
+    exercise, solution = (notebook.cells[ids.index(id)] for id in ("exercise", "solution"))
+    (code,) = re.findall(r"^```python\n(.*?)\n```$", solution.source, re.MULTILINE | re.DOTALL)
+    _, blank, check = exercise.source.rpartition("\n\n\n")
+    exercise.source = f"{code}{blank}{check}"
+    notebook.cells = notebook.cells[: ids.index("exercise") + 1]
+    printed = run(notebook).cells[-1].outputs[0].text
+    assert re.search(r"10 of 10 checks pass|^11 passed", printed, re.MULTILINE), printed
 
 
 @each_notebook
@@ -82,14 +107,6 @@ def test_every_code_cell_is_introduced(path: Path) -> None:
     """Each code cell follows a text cell."""
     cells = pairwise(read(path).cells)
     assert not [after.id for before, after in cells if before.cell_type == after.cell_type == "code"]
-
-
-@each_notebook
-def test_a_notebook_starts_a_server_and_stops_it(path: Path) -> None:
-    """The first code cell starts the notebook's server, and the last one stops it."""
-    cells = code_cells(read(path))
-    assert "server = serve()" in cells[0].source.splitlines()
-    assert "server.stop()" in cells[-1].source.splitlines()
 
 
 @each_notebook
@@ -105,6 +122,11 @@ def test_the_readme_lists_the_notebooks() -> None:
     """notebooks/README.md has a row for each notebook, in order, with the notebook's title and time."""
     rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|.*\| (\d+) \|$", (FOLDER / "README.md").read_text(), re.MULTILINE)
     assert rows == [(title(path), path.name, minutes(read(path))) for path in NOTEBOOKS]
+
+
+def without_images(text: str) -> str:
+    """Return the text of a notebook, or a part of it, without the data of its images."""
+    return re.sub(r'("image/\S+": )".*"', r"\1…", text)
 
 
 def title(path: Path) -> str:
