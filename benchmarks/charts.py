@@ -1,6 +1,7 @@
 """Draws the charts as SVG that is readable on light and dark pages."""
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,8 +17,16 @@ from benchmarks.report import database_of, value
 from benchmarks.servers import COMPARISON, STEPS
 from benchmarks.wrk import PHASES
 
-# A grey with the same contrast on light and dark pages. The charts have no background.
-INK = "#757d87"
+# Stands for the colour of text and lines, which depends on the reader's colour scheme.
+INK = "#010203"
+# Each chart has its own background, so that it can be read on any page.
+CARD = """
+ <style>
+  svg { --card: #ffffff; --ink: #4b5560 }
+  @media (prefers-color-scheme: dark) { svg { --card: #151b23; --ink: #b4bcc6 } }
+ </style>
+ <rect width="100%" height="100%" rx="8" style="fill: var(--card)"/>
+"""
 OURS, THEIRS = "#2f81d6", "#a9763a"
 PERCENTILES = {"p50_ms": ("p50", "o"), "p99_ms": ("p99", "D"), "p999_ms": ("p99.9", "s")}
 STYLE: dict[Any, Any] = {
@@ -32,6 +41,8 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "grid.color": INK,
     "grid.alpha": 0.3,
+    "figure.constrained_layout.h_pad": 0.12,
+    "figure.constrained_layout.w_pad": 0.12,
     "svg.fonttype": "none",
     # Without a fixed salt, the same results would not give the same file.
     "svg.hashsalt": "orders",
@@ -48,6 +59,7 @@ def draw(results: Results, directory: Path) -> None:
                 save(throughput, directory / f"throughput{suffix}.svg")
                 save(latencies(servers), directory / f"latency{suffix}.svg")
         if servers := {name: results.servers[name] for name in COMPARISON if name in results.servers}:
+            save(speed(servers), directory / "speed.svg")
             save(phase_bars(servers, "cpu_us", "µs of CPU per request: less is better"), directory / "cpu.svg")
             save(start_and_memory(servers), directory / "start-and-memory.svg")
         if results.growth:
@@ -60,6 +72,20 @@ def phase_bars(servers: Mapping[str, Series], metric: str, label: str) -> Figure
     for panel, phase in zip(panels, PHASES, strict=True):
         bars(panel, phase, servers, [value(series, phase, metric) for series in servers.values()], "{:,.0f}")
     figure.supxlabel(label, fontsize="medium")
+    return figure
+
+
+def speed(servers: Mapping[str, Series]) -> Figure:
+    """Draw the throughput under the expected load, for README.md."""
+    figure, (panel,) = panels_for(servers, 1)
+    bars(
+        panel,
+        "requests per second",
+        servers,
+        [value(series, "mix", "throughput") for series in servers.values()],
+        "{:,.0f}",
+    )
+    figure.supxlabel("8,334 acquires to 100 assigns and 5 cancels, on 2 cores: more is better", fontsize="medium")
     return figure
 
 
@@ -118,7 +144,7 @@ def growth(results: Results) -> Figure:
 
 def panels_for(servers: Mapping[str, Series], count: int) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with `count` panels side by side. Each panel has one row per server."""
-    figure = Figure(figsize=(11, 1.3 + 0.32 * len(servers)), layout="constrained")
+    figure = Figure(figsize=(5 + 2 * count, 1.3 + 0.32 * len(servers)), layout="constrained")
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     panels[0].set_yticks(range(len(servers)), [series.title for series in servers.values()])
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
@@ -143,5 +169,8 @@ def colour(name: str) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, without a background and without the date."""
-    figure.savefig(path, transparent=True, metadata={"Date": None})
+    """Write a figure with a background, in the colours of the reader's scheme, and without the date."""
+    with StringIO() as file:
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        drawn = file.getvalue()
+    path.write_text(drawn.replace(INK, "var(--ink)").replace("\n <defs>", f"{CARD} <defs>", 1))

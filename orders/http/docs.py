@@ -28,7 +28,8 @@ PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 <style>
 .swagger-ui .renderedMarkdown :is(th, td) { padding: 0.2em 1em 0.2em 0; }
-.swagger-ui .topbar .link { display: none; }
+.swagger-ui .renderedMarkdown summary { cursor: pointer; }
+.swagger-ui :is(.topbar .link, .scheme-container) { display: none; }
 </style>
 </head>
 <body>

@@ -69,7 +69,7 @@ def test_a_quick_run_measures_every_server_in_every_phase(tmp_path: Path) -> Non
         for phase in series["phases"].values():
             for name, figure in phase["median"].items():
                 assert figure == 0 if name == "errors" else figure > 0, (series["title"], name, figure)
-    assert len(list((tmp_path / "charts").glob("*.svg"))) == 7
+    assert len(list((tmp_path / "charts").glob("*.svg"))) == 8
     assert "### Goals" in readme.read_text() and "old" not in readme.read_text()
     assert readme.read_text().startswith("before\n") and readme.read_text().endswith("after\n")
     assert "acquires/s" in steps.read_text() and "old" not in steps.read_text()

@@ -1,4 +1,4 @@
-"""The README's claims about Prism. Each test is a row of its table."""
+"""What docs/mocks.md claims about Prism. Each test is a row of its table."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -49,6 +49,12 @@ def test_prism_fails_one_request_at_a_time(prism: httpx.Client) -> None:
     response = assign(prism, "code=500")
     assert (response.status_code, message(response)) == (500, "Unknown error")
     assert assign(prism).status_code == 200
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_prism_makes_no_errors_of_a_gateway(prism: httpx.Client, status: int) -> None:
+    """A request cannot ask Prism for an error that the contract does not have."""
+    assert assign(prism, f"code={status}").status_code != status
 
 
 def test_prism_loses_no_response(prism: httpx.Client) -> None:

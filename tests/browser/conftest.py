@@ -66,7 +66,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
     """A new tab, which shares nothing with the tabs of other tests."""
-    context = browser.new_context()
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
     yield Tab(context.new_page())
     context.close()
 

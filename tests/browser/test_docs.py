@@ -119,6 +119,28 @@ def test_the_page_needs_no_internet(tab: Tab, docs: Docs, server: ServerProcess,
     assert tab.requested_elsewhere(server.url) == [], tab.requested
 
 
+@pytest.mark.parametrize("options", [[], ["--controls"]], ids=["no controls", "controls"])
+def test_the_operations_are_on_the_first_screen(tab: Tab, docs: Docs) -> None:
+    """On a screen of 1280 × 800 pixels, the reader sees the three operations without scrolling."""
+    assert tab.page.viewport_size == {"width": 1280, "height": 800}
+    calls = tab.page.locator(".opblock")
+    expect(calls).to_have_count(3)
+    for call in calls.all():
+        expect(call).to_be_in_viewport(ratio=1)
+
+
+def test_the_rules_unfold(tab: Tab, docs: Docs) -> None:
+    """The rules of the API are folded. A click on a section's name shows the section, with its tables and lists."""
+    sections = tab.page.locator(".info details")
+    names = ["Lifecycle", "Repeats, and lost answers", "Requests", "Answers", "Decisions"]
+    expect(sections.locator("summary")).to_have_text(names)
+    for section in sections.all():
+        content = section.locator("table, ul").first
+        expect(content).to_be_hidden()
+        section.locator("summary").click()
+        expect(content).to_be_visible()
+
+
 def test_operations_are_tried_out(tab: Tab, docs: Docs, server: ServerProcess, client: Client) -> None:
     """A reader assigns and acquires an order on the page, and other clients see the same order."""
     ids = {"order_id": "Ordre n° 1/2", "executor_id": "executor & co", "zone_id": "zone-2"}
@@ -167,7 +189,8 @@ def test_controls_are_tried_out(tab: Tab, docs: Docs, server: ServerProcess, cli
     """A reader adds a fault on the page; a reset on the page removes the fault and all orders."""
     assert message(client.assign("order-1", "executor-1")) == CREATED
     docs.definition_selector.select_option("Test controls")
-    fault = {"operation": "cancel_order", "kind": "error", "when": "after", "status": 400, "delay_ms": 5, "count": 2}
+    fault = {"operation": "cancel_order", "kind": "error", "when": "after", "status": 400, "body": "json"}
+    fault |= {"delay_ms": 5, "count": 2}
     added = docs.try_out("add_fault", fault)
     assert (added.status, added.body) == ("201", fault), added
     assert faults(client).json() == {"faults": [fault]}, f"after {added}: {faults(client).text}"

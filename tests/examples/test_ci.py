@@ -27,7 +27,7 @@ set -euo pipefail
 curl --silent --show-error --fail --noproxy '*' --request POST "$ORDERS_URL/_controls/reset"
 curl --silent --show-error --fail --noproxy '*' "$ORDERS_URL/order/acquire?executor_id=executor-1"
 """
-# tests/examples/test_readme.py tests the installation. Here the checkout's code runs, and `pip install` only checks
+# tests/examples/test_pages.py tests the installation. Here the checkout's code runs, and `pip install` only checks
 # that there is a project to install.
 PIP = """\
 #!/usr/bin/env bash
