@@ -42,8 +42,8 @@ class Reliance(NamedTuple):
     answer: tuple[str, ...]
     # Those that say what it changes.
     effect: tuple[str, ...] = ()
-    # Those that say that it does not change what an executor has: clause -> the executor.
-    spares: tuple[tuple[str, str], ...] = ()
+    # Those that say what an executor has after it: clause -> the executor.
+    holdings: tuple[tuple[str, str], ...] = ()
 
 
 def of(steps: Sequence[Step]) -> frozenset[str]:
@@ -60,7 +60,7 @@ def of(steps: Sequence[Step]) -> frozenset[str]:
             found.update(reliance.answer)
         if step in group or step is not related[-1]:
             found.update(reliance.effect)
-            found |= {clause for clause, executor_id in reliance.spares if executor_id in executor_ids}
+            found |= {clause for clause, executor_id in reliance.holdings if executor_id in executor_ids}
     return frozenset(found)
 
 
@@ -130,7 +130,7 @@ class _Situation:
             found = self._cancel(**by_parameters.values)
         self.state = expected.state
         lost = (_LOST[operation], "RACE-1", "RACE-7") if step.response is None else ()
-        return Reliance((*found.answer, *special), (*found.effect, *special, *lost), found.spares)
+        return Reliance((*found.answer, *special), (*found.effect, *special, *lost), found.holdings)
 
     def executors_of(self, request: Request) -> set[str]:
         """Return the executors on whose orders the answer to a request depends, after it."""

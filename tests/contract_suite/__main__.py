@@ -1,6 +1,7 @@
 """`python -m tests.contract_suite`: runs the whole suite on each planted fault, and prints which causes it names.
 
-It takes about 20 minutes on two cores. With names of faults as arguments, it takes only those. VERDICTS.md has the last result.
+It takes about 25 minutes on two cores. With names of faults as arguments, it runs only on those. VERDICTS.md has the
+last result.
 """
 
 import os
