@@ -193,9 +193,12 @@ def _of_other_request(request: Request) -> Iterator[str]:
 
 def _of_special_request(request: Request, operation: Operation, values: dict[str, str]) -> Iterator[str]:
     """Yield the clauses that say that something unusual about a request makes no difference."""
+    if "+" in request.query:
+        yield "PARAM-10"
     if not all(map(is_plain, values.values())):
-        # A `+` that is not read as a space also makes another text of it.
-        yield from ("PARAM-10" if "+" in request.query else "PARAM-9", "PARAM-3")
+        # Text with nothing unusual but spaces, written as `+`, is kept if PARAM-10 holds.
+        spaces_alone = "+" in request.query and all(is_plain(value.partition(" ")[0]) for value in values.values())
+        yield from ("PARAM-3",) if spaces_alone else ("PARAM-9", "PARAM-3")
     if not {part.partition("=")[0] for part in request.query.split("&") if part} <= set(operation.parameters):
         yield "PARAM-12"
     if request.body:
