@@ -53,7 +53,9 @@ def of(steps: Sequence[Step]) -> frozenset[str]:
     reliances = [situation.follow(step) for step in related]
     executor_ids = situation.executors_of(related[-1].request)
     group = [step for step in related if step.group and step.group == related[-1].group]
-    found = {*reliances[-1].answer, *_meetings(group)}
+    found = {*reliances[-1].answer}
+    for number in {step.group for step in related} - {0}:
+        found.update(_meetings([step for step in related if step.group == number]))
     for step, reliance in zip(related, reliances, strict=True):
         # The answers before were checked when they came. Those of a group come together.
         if step in group:

@@ -33,7 +33,7 @@ ID = "\0"
 RANK = sorted(CLAUSES, key=lambda clause: CLAUSES[clause].general)
 # After more requests without an answer than this, the run ends: if the suite waited for them, or if it did not.
 MAX_UNANSWERED = 3
-MAX_CUT_OFF = 30
+MAX_CUT_OFF = 300
 
 
 class Verdict(StrEnum):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract_tests.clauses import CLAUSES
+from tests.contract_suite.blame import BY_CHANCE
 from tests.contract_suite.runner import LoadedSuite
 from tests.faulty.faults import FAULTS, Fault
 
@@ -17,13 +18,8 @@ ENOUGH = {
 }
 
 
-# Chance decides whether requests meet in a narrow window, and what random requests find. One run may miss a fault of
-# these clauses, but not three.
-BY_CHANCE = ("RACE-", "LIFE-6", "SCHEMA-")
-
-
 def check_found(suite: LoadedSuite, fault: Fault, clause: str, folder: Path) -> None:
-    """Check that the suite fails on a fault, under a clause."""
+    """Check that the suite fails on a fault, under a clause. One run may miss a fault by chance, but not three."""
     with fault.server() as server:
         for budget in ("brief", "quick", "quick") if clause.startswith(BY_CHANCE) else ("brief",):
             keyword = ENOUGH.get(clause, "")

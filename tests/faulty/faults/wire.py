@@ -73,7 +73,7 @@ class JsonInLatin1(Api):
             return text.encode()
 
 
-@faults.breaks("WIRE-1")
+@faults.breaks("WIRE-1", "CANCEL-5")
 class MessageInterpolated(Api):
     """Cancel puts the id into the JSON without escaping it, so that quotation marks break the JSON."""
 
