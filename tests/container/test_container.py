@@ -101,7 +101,7 @@ def test_the_image_runs_the_contract_suite(image: Image, volume: Path) -> None:
     """The suite in the image checks a server, without arguments for the user or the folder."""
     with serving(image, volume) as (_, url):
         ended = image.run(["orders-contract", url, "--clause", "ASSIGN-1"])
-    assert ended.returncode == 0 and "ASSIGN-1   MUST   pass" in ended.stdout, ended.stdout + ended.stderr
+    assert ended.returncode == 0 and ": conforms" in ended.stdout, ended.stdout + ended.stderr
 
 
 def test_the_compose_file_is_valid() -> None:
