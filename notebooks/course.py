@@ -93,7 +93,7 @@ def serve() -> ReferenceServer:
 def show(response: httpx.Response) -> None:
     """Print a request as it was sent, and its answer, with the headers that matter.
 
-    If the cell has run before, say that the server remembers that.
+    If the cell has run before, say that its orders are still stored.
     """
     request = response.request
     _print_message(f"{request.method} {str(request.url.raw_path, 'ascii')} HTTP/1.1", request.headers, request.content)

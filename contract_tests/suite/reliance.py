@@ -12,10 +12,9 @@ from typing import NamedTuple
 from contract_tests.suite import model
 from contract_tests.suite.calls import Order
 from contract_tests.suite.contract import ACQUIRE, ASSIGN, CANCEL, Operation
-from contract_tests.suite.rules import expected_answer, is_plain, operation_of
+from contract_tests.suite.rules import CLAUSE_OF_MISSING, expected_answer, is_plain, operation_of
 from contract_tests.suite.transport import Request, Step
 
-_MISSING = {ASSIGN: "ASSIGN-2", ACQUIRE: "ACQUIRE-2", CANCEL: "CANCEL-2"}
 _LOST = {ASSIGN: "RETRY-1", ACQUIRE: "RETRY-2", CANCEL: "RETRY-3"}
 # The clauses that say what every answer looks like.
 FORM = frozenset({"WIRE-1", "ACQUIRE-5", "ACQUIRE-6", "ACQUIRE-7", "ACQUIRE-8", "ACQUIRE-9", "CANCEL-5"})
@@ -116,7 +115,7 @@ class _Situation:
         special = tuple(_of_special_request(request, operation, by_parameters.values))
         if by_parameters.kind == "missing":
             empty = ["PARAM-1"] if re.search(r"(^|&)\w+=?(&|$)", request.query) else []
-            clauses = dict.fromkeys([_MISSING[operation], *empty, by_parameters.clause])
+            clauses = dict.fromkeys([CLAUSE_OF_MISSING[operation], *empty, by_parameters.clause])
             return Reliance((*special, *clauses), ("LIFE-5", *special))
         if by_parameters.kind == "invalid":
             return Reliance((*special, "PARAM-8", by_parameters.clause), ("LIFE-5", *special))

@@ -37,7 +37,7 @@ CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 
 # The clause of a wrong answer to a call that has several right ones.
 _CLAUSE_OF_ANY = {ASSIGN: "ASSIGN-1", ACQUIRE: "ACQUIRE-3", CANCEL: "CANCEL-3"}
-_CLAUSE_OF_MISSING = {ASSIGN: "ASSIGN-2", ACQUIRE: "ACQUIRE-2", CANCEL: "CANCEL-2"}
+CLAUSE_OF_MISSING = {ASSIGN: "ASSIGN-2", ACQUIRE: "ACQUIRE-2", CANCEL: "CANCEL-2"}
 _CLAUSE_OF_ANSWER: dict[tuple[int, str], str] = {
     CREATED: "ASSIGN-1",
     ALREADY_EXISTS: "ASSIGN-3",
@@ -94,7 +94,7 @@ def expected_answer(operation: Operation, query: str) -> ExpectedAnswer:
         return ExpectedAnswer("open", {})
     if not all(any(values) for values in parameters.values()):
         absent = not all(parameters.values())
-        clause = "PARAM-2" if invalid else _CLAUSE_OF_MISSING[operation] if absent else "PARAM-1"
+        clause = "PARAM-2" if invalid else CLAUSE_OF_MISSING[operation] if absent else "PARAM-1"
         return ExpectedAnswer("missing", {}, clause)
     if invalid:
         name, clause = invalid[0]
@@ -128,7 +128,7 @@ def clause_of(answer: tuple[int, str]) -> str:
 
 def says_the_words(clause: str, operation: Operation, answer: tuple[int, str]) -> bool:
     """Tell whether a clause says the words of an answer of an operation."""
-    return clause == (_CLAUSE_OF_MISSING[operation] if answer == MISSING[operation] else clause_of(answer))
+    return clause == (CLAUSE_OF_MISSING[operation] if answer == MISSING[operation] else clause_of(answer))
 
 
 def is_not_active(response: Response) -> bool:
