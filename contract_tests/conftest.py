@@ -141,10 +141,12 @@ def pytest_runtest_makereport(
     result = yield
     run = item.config.stash[_RUN]
     failures = [failure for kept in run.failures.values() for failure in kept if failure.test == item.nodeid]
-    error = call.excinfo.value if call.excinfo else None
-    # Hypothesis found several failures, or one that it could not repeat.
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = None
+    if call.excinfo:
+        # Without Hypothesis, this module still has to say what is missing.
+        from contract_tests.suite.settings import raised_by_check
+
+        error = raised_by_check(call.excinfo.value)
     match error:
         case None:
             if call.when == "call":

@@ -13,9 +13,9 @@ from hypothesis.errors import Flaky
 from contract_tests.suite import generated, model, reliance
 from contract_tests.suite.contract import ACQUIRED, ALREADY_EXISTS, CANCELED, CREATED, NO_ORDERS, Answer
 from contract_tests.suite.rules import operation_of
-from contract_tests.suite.run import Run, Violation
+from contract_tests.suite.run import Run, ServerLost, Violation
 from contract_tests.suite.scenario import Scenario, repeated
-from contract_tests.suite.settings import SETTINGS
+from contract_tests.suite.settings import SETTINGS, raised_by_check
 from contract_tests.suite.transport import Connection
 
 # The first rounds may take so long, however slow the server is.
@@ -98,7 +98,9 @@ def test_linked_operations_agree_with_the_model(run: Run, session: requests.Sess
         try:
             random_machine = seed(run.seed + number)(machine(run, session, end, seen))
             random_machine.run(settings=settings(SETTINGS, max_examples=15, stateful_step_count=8))
-        except Flaky:
+        except Flaky as flaky:
+            if isinstance(raised_by_check(flaky), ServerLost):
+                raise
             # Hypothesis gave up this round. What it found until then is recorded.
             if "SCHEMA-2" in run.failures:
                 break
