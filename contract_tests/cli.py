@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from contract_tests.clauses import table
-from contract_tests.options import add_options, new_run
+from contract_tests.options import add_options, make_report_dir, new_run
 from contract_tests.suite.run import ExitCode
 
 SUITE = Path(__file__).parent
@@ -59,15 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.base_url is not None:
             parser.error("--base-url: the URL is given already")
         options.base_url = options.url
-    try:
-        new_run(options)
-    except ValueError as error:
-        parser.error(str(error))
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         parser.exit(
             ExitCode.ERROR,
             f"{parser.prog}: {', '.join(missing)}: not installed; install orders-service[contract]\n",
         )
+    try:
+        new_run(options)
+        make_report_dir(options.report_dir)
+    except ValueError as error:
+        parser.error(str(error))
     del options.url, options.clauses
     return _run([*_as_arguments(options), *pytest_arguments])
 

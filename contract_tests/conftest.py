@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contract_tests.options import add_options, base_url, new_run
+from contract_tests.options import add_options, base_url, make_report_dir, new_run
 from contract_tests.suite import evidence, report, server
 from contract_tests.suite.run import ExitCode, Run, ServerLost, Violation
 from contract_tests.suite.scenario import Scenario
@@ -49,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the suite runs in one process, because the order of its requests matters")
     try:
         Run.current = config.stash[_RUN] = new_run(config.option)
+        if not config.option.collectonly:
+            make_report_dir(config.option.report_dir)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[_STARTS_SERVER] = not base_url(config.option)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def add_options(add: Callable[..., object]) -> None:
 def base_url(options: argparse.Namespace) -> str:
     """Return the URL of the server to check; empty if the suite starts the reference implementation."""
     return options.base_url or os.environ.get("ORDERS_BASE_URL") or ""
+
+
+def make_report_dir(folder: Path) -> None:
+    """Make the folder for the reports. Raises ValueError if it cannot have files, before a run has taken its time."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"--report-dir {folder}: cannot write there: {error.strerror}") from None
 
 
 def new_run(options: argparse.Namespace) -> Run:

@@ -47,15 +47,18 @@ def test_arguments_after_dashes_go_to_pytest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plugins", [(), ("-p", "no:xdist")])
 def test_pytest_runs_the_installed_suite(plugins: tuple[str, ...], tmp_path: Path) -> None:
-    """`pytest --pyargs contract_tests` takes the suite's options in another project, and refuses -n with a reason."""
+    """`pytest --pyargs contract_tests` takes the suite's options in another project, and refuses wrong ones."""
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
     pytest_arguments = ("-m", "pytest", *plugins, "--pyargs", "contract_tests")
     with Server() as server:
         options = ("--base-url", server.url, "--clause", "ASSIGN-1")
         result = run_command(tmp_path, *pytest_arguments, *options)
         refused = run_command(tmp_path, *pytest_arguments, *options, "-n", "2")
+        no_folder = run_command(tmp_path, *pytest_arguments, *options, "--report-dir", "pytest.ini")
     assert result.exit_code == 0 and result.verdicts()["ASSIGN-1"] == "pass", result.output
     assert refused.exit_code == ExitCode.USAGE and "one process" in refused.output, refused.output
+    assert no_folder.exit_code == ExitCode.USAGE, no_folder.output
+    assert no_folder.output.startswith("ERROR: --report-dir pytest.ini: cannot write there"), no_folder.output
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,8 @@ def test_pytest_runs_the_installed_suite(plugins: tuple[str, ...], tmp_path: Pat
         ([URL, "--clause", "ASSIGN-99"], "--clause ASSIGN-99: no such clause; `orders-contract --clauses` lists"),
         ([URL, "--answer-timeout", "nan"], "--answer-timeout: must be more than 0"),
         ([URL, "-n", "2"], "-n: the suite runs in one process"),
+        ([URL, "--report-dir", __file__], f"--report-dir {__file__}: cannot write there: File exists"),
+        ([URL, "--report-dir", "/proc/report"], "--report-dir /proc/report: cannot write there: No such file"),
     ],
 )
 def test_a_wrong_option_is_one_line(

@@ -318,9 +318,9 @@ def test_the_document_has_the_last_word(tmp_path: Path) -> None:
     assert 'expected: 200 {"message": "Successfully cancelled"}' in result.output, result.output
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """If the reports cannot be written, the run says so, and the exit code is 3."""
-    (tmp_path / "file").write_text("")
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """If the reports cannot be written in the end, the run says so, and the exit code is 3."""
+    (tmp_path / "report.html").mkdir()
     with Server() as server:
-        result = run_suite(tmp_path / "file", *SHORT, "--base-url", server.url)
+        result = run_suite(tmp_path, *SHORT, "--base-url", server.url)
     assert result.exit_code == 3 and "error: no reports in" in result.output, result.output
