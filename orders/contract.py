@@ -78,11 +78,6 @@ class Operation:
         """The answer to a request with an invalid parameter (D9)."""
         return self.answers["ParameterInvalid"]
 
-    @property
-    def error_statuses(self) -> list[int]:
-        """The statuses of its errors."""
-        return [status for status in self.examples if status >= 400]
-
 
 @dataclass(frozen=True, slots=True)
 class Contract:

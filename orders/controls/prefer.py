@@ -1,4 +1,4 @@
-"""The header `Prefer` (RFC 7240), with which a request asks for its own fault: `code=500`, `wait=2`, `drop`."""
+"""The header `Prefer` (RFC 7240), with which a request asks for its own fault, for example `code=503; body=html`."""
 
 import re
 import reprlib
@@ -11,43 +11,55 @@ from orders.controls.faults import Fault, make_fault
 from orders.controls.schemas import SCHEMAS, ControlError, check_values
 from orders.http.responses import Response
 
-PREFERENCES = ("code", "wait", "drop")
+# A request gets one of these at most.
+ENDINGS = ("code", "drop", "reset", "truncate")
+PREFERENCES = (*ENDINGS, "wait")
+# They say more about one of the preferences, and ask for nothing alone.
+ERROR_DETAILS = ("body", "retry_after")
+DETAILS = ("when", *ERROR_DETAILS)
 MAX_WAIT_S = SCHEMAS["DelayMs"]["maximum"] // 1000
 
 
 def read_preferences(header: str) -> dict[str, str]:
-    """Return the preferences that ask for a fault, with their `when`. Others are ignored (RFC 7240 §2)."""
+    """Return the preferences that ask for a fault, with their details. Others are ignored (RFC 7240 §2)."""
     given: dict[str, str] = {}
     for preference in parse_http_list(header):
         (name, value), *parameters = map(_name_and_value, preference.split(";"))
         given.setdefault(name, value)
-        if name in PREFERENCES and (when := dict(parameters).get("when")) is not None:
-            given.setdefault("when", when)
+        if name in PREFERENCES:
+            for detail, detail_value in parameters:
+                if detail in DETAILS:
+                    given.setdefault(detail, detail_value)
     if given.keys().isdisjoint(PREFERENCES):
         return {}
-    return {name: given[name] for name in (*PREFERENCES, "when") if name in given}
+    return {name: given[name] for name in (*PREFERENCES, *DETAILS) if name in given}
 
 
 def preferred_fault(preferences: Mapping[str, str], operation: Operation) -> Fault | None:
     """Return the fault that the preferences ask for, or None for the normal answer. Raises ControlError."""
-    codes = {str(code): code for code in operation.examples}
-    check_values(preferences, {"properties": {"code": {"enum": list(codes)}, "when": SCHEMAS["When"]}}, "Prefer")
-    if drop := preferences.get("drop"):
-        raise ControlError(f"drop takes no value, not {reprlib.repr(drop)}")
-    if {"drop", "code"} <= preferences.keys():
-        raise ControlError("drop and code exclude each other")
+    check_values(preferences, {"properties": {"when": SCHEMAS["When"]}}, "Prefer")
+    ending, *others = [name for name in ENDINGS if name in preferences] or ["code"]
+    if others:
+        raise ControlError(f"{ending} and {others[0]} exclude each other")
+    if ending != "code" and (value := preferences[ending]):
+        raise ControlError(f"{ending} takes no value, not {reprlib.repr(value)}")
+    code = preferences.get("code", "200")
+    if not re.fullmatch("200|[45][0-9]{2}", code):
+        raise ControlError(f"code must be 200, or from 400 to 599, not {reprlib.repr(code)}")
     wait = preferences.get("wait", "0")
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", wait) or float(wait) > MAX_WAIT_S:
         raise ControlError(f"wait must be seconds from 0 to {MAX_WAIT_S}, not {reprlib.repr(wait)}")
+    kind = ending if ending != "code" else "delay" if code == "200" else "error"
     delay_ms = round(float(wait) * 1000)
-    code = codes.get(preferences.get("code", ""))
-    status = code if code in operation.error_statuses else None
-    kind = "drop" if "drop" in preferences else "error" if status else "delay"
-    if kind == "delay" and not delay_ms:
-        return None
-    when = preferences.get("when")
-    fields = {"operation": operation.operation_id, "kind": kind, "when": when, "status": status, "delay_ms": delay_ms}
-    return make_fault({name: value for name, value in fields.items() if value is not None})
+    fields: dict[str, object] = {"operation": operation.operation_id, "kind": kind, "delay_ms": delay_ms}
+    if kind == "error":
+        fields["status"] = int(code)
+    for name, text in preferences.items():
+        if name in ERROR_DETAILS and kind != "error":
+            raise ControlError(f"{name} needs a code from 400 to 599")
+        if name in DETAILS:
+            fields[name] = int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+    return make_fault(fields) if kind != "delay" or delay_ms else None
 
 
 def mark_applied(response: Response, preferences: Mapping[str, str], fault: Fault | None) -> Response:

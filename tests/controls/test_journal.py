@@ -147,7 +147,7 @@ def test_mistakes_of_the_client_are_marked(controls: ControlledClient) -> None:
         (False, "PUT", "/orders/assign?order_id=1&executor_id=1&zone_id=1", {}),
         (False, "POST", "/order/cancel?order_id=2", {}),
         (False, "GET", "/order/acquire?executor_id=1", {"Prefer": "code=400"}),
-        (True, "GET", "/order/acquire?executor_id=1", {"Prefer": "code=418"}),
+        (True, "GET", "/order/acquire?executor_id=1", {"Prefer": "code=600"}),
         (True, "GET", "/order/acquire?executor_id=", {}),
         (True, "GET", "/order/acquire?executor_id=1%00", {}),
         (True, "POST", "/order/acquire?executor_id=1", {}),
