@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orders.contract import RESERVED_PREFIX, Contract
-from orders.controls.controls import Controls
+from orders.controls.middleware import Controls
 from orders.controls.schemas import DOCUMENT, PARAMETERS, ControlError, Schema, check_parameters
 from orders.http.app import App
 from orders.http.cors import ORIGIN, Cors

@@ -28,7 +28,7 @@ from orders.storage.database import prepare
 from orders.storage.models import CannotOpenDatabase
 
 if TYPE_CHECKING:
-    from orders.controls.controls import Controls
+    from orders.controls.middleware import Controls
 
 logger = logging.getLogger("orders")
 

@@ -16,7 +16,7 @@ from tornado.httputil import HTTPHeaders
 from harness.client import ACQUIRED, CANCELED, CREATED, NO_ORDERS, Client, message, not_active
 from harness.server import ServerProcess, execute, wait_until
 from orders.contract import Contract
-from orders.controls.controls import Controls
+from orders.controls.middleware import Controls
 from orders.http.app import App
 from orders.http.exchange import Request
 from orders.http.responses import Response, message_response

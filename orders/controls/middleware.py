@@ -1,4 +1,4 @@
-"""The test controls of an app. They stand between HTTP and the operations.
+"""The test controls of an app: middleware between HTTP and the operations.
 
 Each request of an operation passes these steps:
 
