@@ -1,4 +1,4 @@
-"""The suite from a wheel, a source archive and a git URL, in fresh environments and outside of any checkout."""
+"""The suite and the server from a wheel, a source archive and a git URL, in fresh environments without a checkout."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.clone import make_clone
-from harness.processes import clean_environment, run
+from harness.processes import clean_environment, end_group, run, start
 from tests.faulty.implementation import Server
 
 TIMEOUT_S = 500
@@ -93,6 +93,18 @@ def test_pipx_runs_a_git_url(clone: Path, url: str, tmp_path: Path) -> None:
     spec = f"orders-service[contract] @ git+{clone.as_uri()}"
     command = (BIN / "pipx", "run", "--no-cache", "--spec", spec, "orders-contract", url)
     check_suite(tmp_path / "empty", url, *command, PIPX_HOME=str(tmp_path / "pipx"))
+
+
+def test_uvx_runs_the_server(clone: Path, tmp_path: Path) -> None:
+    """`uvx --from` runs the server from the URL of a git repository."""
+    command = (BIN / "uvx", "--from", f"git+{clone.as_uri()}", "orders", "serve", "--controls")
+    environment = clean_environment(ORDERS_PORT="0", ORDERS_DATABASE="sqlite:///:memory:")
+    with start(command, cwd=tmp_path, env=environment, stderr=None) as server:
+        try:
+            assert server.stdout and server.stdout.readline().startswith("orders listening on http://127.0.0.1:")
+        finally:
+            end_group(server.pid)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_plugin_fits_older_dependencies(built: Path, tmp_path: Path) -> None:
