@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
             make_report_dir(config.option.report_dir)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[_STARTS_SERVER] = not base_url(config.option)
+    config.stash[_STARTS_SERVER] = base_url(config.option) is None
     # These are not in pytest.ini, because `pytest --pyargs contract_tests` reads the settings of the current directory.
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)

@@ -52,9 +52,15 @@ def add_options(add: Callable[..., object]) -> None:
     add("-n", "--numprocesses", help=argparse.SUPPRESS)
 
 
-def base_url(options: argparse.Namespace) -> str:
-    """Return the URL of the server to check; empty if the suite starts the reference implementation."""
-    return options.base_url or os.environ.get("ORDERS_BASE_URL") or ""
+def base_url(options: argparse.Namespace) -> str | None:
+    """Return the URL of the server to check, or None if the suite starts the reference implementation.
+
+    An empty variable counts as not set. An empty option is wrong: a job that has lost its URL must not check, and pass,
+    the reference implementation.
+    """
+    if options.base_url is not None:
+        return str(options.base_url)
+    return os.environ.get("ORDERS_BASE_URL") or None
 
 
 def make_report_dir(folder: Path) -> None:
@@ -79,7 +85,7 @@ def new_run(options: argparse.Namespace) -> Run:
     url = base_url(options)
     try:
         # The address of a server that the suite starts is not known yet.
-        target = Target(url or "http://127.0.0.1:0", options.answer_timeout)
+        target = Target("http://127.0.0.1:0" if url is None else url, options.answer_timeout)
     except ValueError as error:
         raise ValueError(f"{url!r} is not the URL of a server: {error}") from None
     return Run(

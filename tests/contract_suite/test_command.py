@@ -65,6 +65,7 @@ def test_pytest_runs_the_installed_suite(plugins: tuple[str, ...], tmp_path: Pat
     ("arguments", "words"),
     [
         (["127.0.0.1:8080"], "'127.0.0.1:8080' is not the URL of a server: it does not start with http://"),
+        ([""], "'' is not the URL of a server"),
         ([URL, "--base-url", URL], "--base-url: the URL is given already"),
         ([URL, URL], "unrecognized arguments"),
         ([URL, "--budget", "huge"], "--budget: invalid choice: 'huge' (choose from"),

@@ -79,6 +79,14 @@ def send_page(connection: socket.socket) -> None:
     )
 
 
+def refuse(connection: socket.socket) -> None:
+    """Answer as another service with an API in JSON, or as the orders service at another path."""
+    connection.recv(1000)
+    connection.sendall(
+        b'HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{"message": "Not found"}'
+    )
+
+
 def hang(connection: socket.socket) -> None:
     """Never answer."""
     while connection.recv(1000):
@@ -99,6 +107,7 @@ def dribble(connection: socket.socket) -> None:
     [
         (send_garbage, "is not HTTP"),
         (send_page, "is not the orders service"),
+        (refuse, "is not the orders service"),
         (hang, "no answer in time"),
         (dribble, "no answer in time"),
         (socket.socket.close, "closed without an answer"),
