@@ -18,7 +18,8 @@ import psycopg
 
 from harness.processes import end_group, run, start
 
-START_TIMEOUT_S = 20
+# So long that only what hangs takes longer, however busy the machine is.
+TIMEOUT_S = 60
 
 
 class ServerProcess:
@@ -53,30 +54,30 @@ class ServerProcess:
     def log(self) -> str:
         """Return the server's standard error so far, or all of it if the server has ended."""
         if self.process.poll() is not None:
-            self._log_reader.join(5)
+            self._log_reader.join(TIMEOUT_S)
         return "".join(self._log)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Stop the server with a signal, as its users do; return its exit code."""
         self.process.send_signal(signal_number)
-        return self.process.wait(20)
+        return self.process.wait(TIMEOUT_S)
 
     def kill(self) -> None:
         """Kill all of the server's processes at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(TIMEOUT_S)
 
     def connect(self) -> socket.socket:
         """Open a connection to the server."""
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=TIMEOUT_S)
 
     def __enter__(self) -> "ServerProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
         end_group(self.process.pid)
-        self.process.wait(20)
-        self._log_reader.join(5)
+        self.process.wait(TIMEOUT_S)
+        self._log_reader.join(TIMEOUT_S)
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -95,7 +96,7 @@ class Result:
 def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
     """Run `orders` to its end; return its exit code and output."""
     command = [sys.executable, "-m", "orders", *arguments]
-    ended = run(command, timeout_s=START_TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
+    ended = run(command, timeout_s=TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
     return Result(ended.returncode, ended.stdout, ended.stderr, command)
 
 
@@ -115,7 +116,7 @@ def execute(database: Path | str, statement: str) -> list[Any]:
         return connection.execute(statement).fetchall()
 
 
-def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = TIMEOUT_S) -> None:
     """Wait until `condition` returns True. After `timeout_s` seconds, fail with a message that has `description`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
