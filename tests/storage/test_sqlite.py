@@ -77,7 +77,7 @@ def prepare_together(databases: list[Path], barrier: Barrier, reports: Connectio
     """Prepare some databases, each at the same moment as other processes do. Report the errors."""
     errors = []
     for path in databases:
-        barrier.wait(30)
+        barrier.wait(60)
         try:
             prepare(path)
         except CannotOpenDatabase as error:
@@ -252,7 +252,7 @@ def test_a_database_that_is_read_only_is_refused(public_directory: Path, read_on
     received, reports = context.Pipe(duplex=False)
     process = context.Process(target=prepare_as_nobody, args=(database, reports))
     process.start()
-    process.join(20)
+    process.join()
     public_directory.chmod(0o777)
     assert received.poll(), "the database was accepted"
     refused = database if read_only == "file" else public_directory
@@ -468,7 +468,7 @@ def test_a_write_waits_for_another_program_that_writes(prepared: Path) -> None:
             assert await result_or_none(call, 0.2) is None, "written beside another program's transaction"
             assert await orders.acquire("executor") is None
             shell.execute("COMMIT")
-            assert await result_or_none(call, 20) is True
+            assert await result_or_none(call, 60) is True
 
     run(prepared, scenario)
 
@@ -515,12 +515,12 @@ def test_the_answer_comes_after_the_commit(prepared: Path, monkeypatch: pytest.M
 
     async def scenario(orders: Orders) -> None:
         may_commit = Event()
-        on_commit(orders, monkeypatch, lambda: may_commit.wait(20))
+        on_commit(orders, monkeypatch, lambda: may_commit.wait(60))
         call = asyncio.create_task(orders.assign("order", "executor", "zone"))
         assert await result_or_none(call, 0.3) is None, "answered before the commit"
         assert await orders.acquire("executor") is None, "visible before the commit"
         may_commit.set()
-        assert await result_or_none(call, 20) is True
+        assert await result_or_none(call, 60) is True
 
     run(prepared, scenario)
 
