@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from urllib.parse import urlencode
 
-from harness.server import execute
+from harness.server import execute, wait_until
 from orders.storage.models import rfc3339
 
 
@@ -86,6 +86,12 @@ class Load:
                 return
         if connection is not None:
             connection.close()
+
+
+def wait_for_assigns(load: Load, assigns: int) -> None:
+    """Wait until so many more assigns of a load have been answered 200."""
+    before = len(load.created)
+    wait_until(lambda: len(load.created) >= before + assigns, f"{assigns} more assigns are answered")
 
 
 def assert_nothing_is_lost(database: str, loads: Iterable[Load]) -> None:

@@ -266,15 +266,9 @@ def test_a_broken_contract_exits_with_1_and_one_line(tmp_path: Path, change: tup
     assert change[0] in contract
     (tmp_path / "openapi.yaml").write_text(contract.replace(*change))
     (tmp_path / "orders" / "openapi.yaml").unlink(missing_ok=True)
-    ended = subprocess.run(
-        [sys.executable, "-m", "orders", "serve", "--port", "0"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == 1 and ended.stderr.startswith("orders: ") and complaint in ended.stderr, ended
-    assert ended.stderr.count("\n") == 1 and not ended.stdout, ended
+    ended = run_orders("serve", "--port", "0", cwd=tmp_path)
+    assert ended.code == 1 and ended.errors.startswith("orders: ") and complaint in ended.errors, ended
+    assert ended.errors.count("\n") == 1 and not ended.output, ended
     assert not (tmp_path / "orders.db").exists()
 
 

@@ -6,7 +6,6 @@ import http.client
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ import httpx
 import pytest
 
 from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, Client, message
-from harness.server import wait_until
+from harness.processes import clean_environment, run
+from harness.server import TIMEOUT_S, wait_until
 from orders import testing
 from orders.contract import Contract
 from orders.openapi import DocumentError
@@ -535,27 +535,8 @@ JOURNALS = {
 def foreign_pytest(directory: Path, *options: str, expected: int = 0) -> str:
     """Run pytest in another project, where this one is only a plugin; return the output."""
     (directory / "pytest.ini").write_text("[pytest]\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:schemathesis",
-            "-W",
-            "error",
-            *options,
-            str(directory),
-        ],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "error"]
+    ended = run([*command, *options, directory], timeout_s=TIMEOUT_S, cwd=directory, env=clean_environment())
     assert ended.returncode == expected, f"{ended.stdout}\n{ended.stderr}"
     return ended.stdout
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.client import CREATED, NO_ORDERS, Client, message
-from harness.load import Load
+from harness.load import Load, wait_for_assigns
 from harness.processes import children, end_group, start
 from harness.server import ServerProcess, execute, url_of, wait_until
 from orders.contract import Contract
@@ -61,7 +61,7 @@ def test_a_stop_under_load_loses_no_answer(database: Path, workers: str, keep_al
     """
     with ServerProcess("--workers", workers, database=database) as server:
         load = Load(server.address, "stop", keep_alive=keep_alive)
-        wait_until(lambda: len(load.created) > 20, "there is some load")
+        wait_for_assigns(load, 20)
         begun = time.monotonic()
         assert server.stop() == 0, server.log()
         load.stop()

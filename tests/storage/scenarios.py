@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from harness.load import Load
-from harness.server import url_of, wait_until
+from harness.server import url_of
 from orders.lifecycle import Orders
 from orders.storage import database as storage
 
@@ -39,9 +38,3 @@ def run(database: Path | str, scenario: Scenario[T]) -> T:
             return await scenario(orders)
 
     return asyncio.run(run_scenario())
-
-
-def wait_for_assigns(load: Load, assigns: int) -> None:
-    """Wait until so many more assigns of a load have been answered."""
-    before = len(load.created)
-    wait_until(lambda: len(load.created) >= before + assigns, f"{assigns} more assigns are answered", timeout_s=60)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from harness.client import ACQUIRED, CREATED, Client, message
-from harness.load import Load, assert_nothing_is_lost
+from harness.load import Load, assert_nothing_is_lost, wait_for_assigns
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute, run_orders, wait_until
-from tests.storage.scenarios import wait_for_assigns
 
 BOUND_S = 30
 
