@@ -31,7 +31,7 @@ class ServerProcess:
         """Start the server and wait for its readiness line. `wrapper` is put in front of the server's command."""
         arguments = ["--port", "0", *options]
         if database is not None:
-            arguments += ["--database", url_of(database)]
+            arguments += ["--database", database_url(database)]
         self.process = start([*wrapper, sys.executable, "-m", "orders", "serve", *arguments], cwd=cwd)
         self._log: list[str] = []
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
@@ -100,14 +100,14 @@ def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cw
     return Result(ended.returncode, ended.stdout, ended.stderr, command)
 
 
-def url_of(database: Path | str) -> str:
+def database_url(database: Path | str) -> str:
     """Return the URL of a database. `database` is the path of an SQLite file, or a URL."""
     return str(database) if "://" in str(database) else f"sqlite:///{database}"
 
 
 def execute(database: Path | str, statement: str) -> list[Any]:
     """Execute a statement on a database, as another program would; return its rows."""
-    url = url_of(database)
+    url = database_url(database)
     if url.startswith("postgresql:"):
         with psycopg.connect(url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())

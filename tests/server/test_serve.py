@@ -15,7 +15,7 @@ import pytest
 from harness.client import CREATED, NO_ORDERS, Client, message
 from harness.load import Load, wait_for_assigns
 from harness.processes import children, end_group, start
-from harness.server import ServerProcess, execute, url_of, wait_until
+from harness.server import ServerProcess, database_url, execute, wait_until
 from orders.contract import Contract
 from orders.http.app import App
 from orders.http.exchange import Request
@@ -249,7 +249,7 @@ def test_a_server_that_cannot_say_where_it_listens_exits_with_1(database: Path, 
         "--workers",
         workers,
         "--database",
-        url_of(database),
+        database_url(database),
     ]
     with open("/dev/full", "w") as full, start(command, stdout=full) as process:
         _, errors = process.communicate(timeout=60)

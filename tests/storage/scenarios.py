@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from harness.server import url_of
+from harness.server import database_url
 from orders.lifecycle import Orders
 from orders.storage import database as storage
 
@@ -17,13 +17,13 @@ Scenario = Callable[[Orders], Awaitable[T]]
 
 def prepare(database: Path | str) -> None:
     """Prepare a database, as a server does when it starts. `database` is the path of an SQLite file, or a URL."""
-    storage.prepare(storage.DatabaseURL.parse(url_of(database)))
+    storage.prepare(storage.DatabaseURL.parse(database_url(database)))
 
 
 @asynccontextmanager
 async def opened(database: Path | str) -> AsyncIterator[Orders]:
     """Open a database that has been prepared, and close it at the end."""
-    orders = Orders(storage.DatabaseURL.parse(url_of(database)))
+    orders = Orders(storage.DatabaseURL.parse(database_url(database)))
     try:
         yield orders
     finally:
