@@ -172,13 +172,23 @@ def test_the_help_fits_a_screen() -> None:
     ],
 )
 def test_bad_options_exit_with_2_and_one_line(
-    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], complaint: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    complaint: str,
 ) -> None:
     """What makes no sense is named in one line, and nothing is created."""
-    ended = run_orders(*arguments, environment=environment, cwd=tmp_path)
-    assert ended.code == 2, ended
-    assert ended.errors.count("\n") == 1 and complaint in ended.errors, ended
-    assert not ended.output
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(cli, "run", pytest.fail)
+    code = cli.main(arguments)
+    output, errors = capfd.readouterr()
+    assert (code, output) == (2, ""), errors
+    assert errors.count("\n") == 1 and complaint in errors, errors
     assert not list(tmp_path.iterdir())
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from harness.server import execute, wait_until
+from harness.server import TIMEOUT_S, execute, wait_until
 from orders.lifecycle import Orders
 from orders.storage.models import SCHEMA_VERSION, CannotOpenDatabase
 from orders.storage.queries import Rows, Statement
@@ -77,7 +77,7 @@ def prepare_together(databases: list[Path], barrier: Barrier, reports: Connectio
     """Prepare some databases, each at the same moment as other processes do. Report the errors."""
     errors = []
     for path in databases:
-        barrier.wait(60)
+        barrier.wait(TIMEOUT_S)
         try:
             prepare(path)
         except CannotOpenDatabase as error:
@@ -96,9 +96,9 @@ def test_many_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
     ]
     for process in processes:
         process.start()
-    errors = [received.recv() if received.poll(60) else "no report" for _ in processes]
+    errors = [received.recv() if received.poll(2 * TIMEOUT_S) else "no report" for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join()
         process.close()
     received.close()
     reports.close()
