@@ -175,7 +175,7 @@ def test_a_server_that_dies_half_way_is_an_error(
     """If the server stops answering, the run ends with an error, and no clause fails because of it."""
     left = threading.Semaphore(requests)
     with relay(lambda _: left.acquire(blocking=False)) as url:
-        result = suite.run(tmp_path, url, *clauses, answer_timeout=60, budget="brief", seed=1)
+        result = suite.run(tmp_path, url, *clauses, answer_timeout=60, budget="brief")
     check_error(result.output, "the server")
     assert result.exit_code == 3 and not result.failed(), result.output
 
