@@ -94,7 +94,7 @@ class LoadedSuite:
                     return Result(int(line.removeprefix(forked.ENDED)), output, folder)
                 printed.append(line)
         except BaseException:
-            # The process may still answer this order when it is sent the next one.
+            # The process may still answer this request when it is sent the next one.
             self.close()
             raise
         raise AssertionError(f"the suite cannot be loaded: {''.join(printed)}")

@@ -19,7 +19,7 @@ ENOUGH = {
 
 
 def check_found(suite: LoadedSuite, fault: Fault, clause: str, folder: Path) -> None:
-    """Check that the suite fails on a fault, under a clause. One run may miss a fault by chance, but not three."""
+    """Check that the suite fails on a fault, under a clause. One run may miss a fault by chance, but not all three."""
     with fault.server() as server:
         keyword = ENOUGH.get(clause, "")
         for seed, budget in enumerate(("brief", "quick", "quick") if clause.startswith(BY_CHANCE) else ("brief",), 1):
