@@ -476,16 +476,28 @@ def test_a_write_waits_for_another_program_that_writes(prepared: Path) -> None:
 def test_a_call_whose_time_is_up_does_not_run_later(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails because another program writes for too long does not run when that program is done."""
     monkeypatch.setattr("orders.storage.sqlite.BUSY_TIMEOUT_S", 0.0)
+    attempts: list[None] = []
 
     async def scenario(orders: Orders) -> None:
+        session = writer_of(orders)
+        trip = session.trip
+
+        def counted_trip(*statements: Statement | None) -> list[Rows]:
+            attempts.append(None)
+            return trip(*statements)
+
+        monkeypatch.setattr(session, "trip", counted_trip)
         with closing(sqlite3.connect(prepared, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with monkeypatch.context() as impatient, pytest.raises(TimeoutError):
                 impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.5)
                 await orders.assign("late", "executor", "zone")
-            # The attempt that was under way ends.
-            await asyncio.sleep(0.3)
-        assert await orders.assign("next", "executor", "zone") is True
+            following = asyncio.create_task(orders.assign("next", "executor", "zone"))
+            # One attempt follows the other. When the second from now begins, the last one for the late assign is over.
+            before = len(attempts)
+            while len(attempts) < before + 2:
+                await asyncio.sleep(0.01)
+        assert await following is True
         assert await orders.assign("late", "executor", "zone") is True, "the first assign ran after all"
 
     run(prepared, scenario)
