@@ -37,7 +37,7 @@ class Level(StrEnum):
     MAY = "MAY"
 
     def includes(self, other: "Level") -> bool:
-        """Tell whether a run at this level requires the clauses of another: its own, and those that bind more."""
+        """Return whether a run at this level requires the clauses of a level: its own, or one that binds more."""
         levels = list(Level)
         return levels.index(other) <= levels.index(self)
 

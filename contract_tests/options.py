@@ -14,7 +14,7 @@ from contract_tests.suite.transport import Target
 
 
 def add_options(add: Callable[..., object]) -> None:
-    """Add each option to a parser by its `add_argument`, or by what pytest has in place of it."""
+    """Add each option with `add`: the `add_argument` of a parser, or what pytest has in place of it."""
     add(
         "--base-url",
         metavar="URL",

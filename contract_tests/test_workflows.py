@@ -48,7 +48,7 @@ def machine(run: Run, session: requests.Session, end: float, seen: set[Answer]) 
             connection.close()
 
         def step(self, input: Any) -> Any:
-            """Send a request with new identifiers, but for those that a link gave; nothing if the time is up."""
+            """Send a request with new identifiers, except those that a link gave. Send nothing if the time is up."""
             if time.monotonic() > end:
                 return None
             linked = frozenset(name for _, name in input.applied_parameters)

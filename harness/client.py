@@ -13,7 +13,7 @@ class Client:
     """A client of the three operations. Several threads may use it."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=20, trust_env=False, verify=False)
+        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False)
 
     def assign(self, order_id: str, executor_id: str, zone_id: str = "zone") -> httpx.Response:
         """Assign an order."""

@@ -3,11 +3,12 @@
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterable
 from datetime import datetime
 from urllib.parse import urlencode
 
-from harness.server import execute
+from harness.server import execute, wait_until
 from orders.storage.models import rfc3339
 
 
@@ -15,7 +16,8 @@ class Load:
     """Threads that assign, acquire and cancel orders until `stop` is called or the server is gone.
 
     `created` maps orders to their executors, `acquired` maps orders to response bodies, and `cancelled` is a set of
-    orders. `errors` describes the responses other than 200, and `lost` the requests without a response.
+    orders. `errors` describes the responses other than 200. `lost` maps descriptions of requests without a response to
+    the times when they were sent (`time.monotonic`).
     """
 
     def __init__(self, address: tuple[str, int], prefix: str, *, clients: int = 8, keep_alive: bool = True) -> None:
@@ -24,7 +26,7 @@ class Load:
         self.cancelled: set[str] = set()
         self.acquired: dict[str, bytes] = {}
         self.errors: list[str] = []
-        self.lost: list[str] = []
+        self.lost: dict[str, float] = {}
         self._address = address
         self._prefix = prefix
         self._headers = {} if keep_alive else {"Connection": "close"}
@@ -37,7 +39,7 @@ class Load:
         """Stop the clients and wait for them."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive(), "a client is still waiting for an answer"
 
     def _run(self, client: int) -> None:
@@ -47,21 +49,22 @@ class Load:
         while not self._stopping.is_set():
             order = f"{self._prefix}-order-{client}-{number}"
             number += 1
-            sent = False
+            sent_at: float | None = None
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection(*self._address, timeout=20)
+                    connection = http.client.HTTPConnection(*self._address, timeout=60)
                     connection.connect()
                 for method, path, parameters in [
                     ("PUT", "/orders/assign", {"order_id": order, "executor_id": executor, "zone_id": "zone"}),
                     ("GET", "/order/acquire", {"executor_id": executor}),
                     *([("POST", "/order/cancel", {"order_id": order})] if number % 3 == 0 else []),
                 ]:
-                    sent = False
+                    sent_at = None
                     if connection.sock is None:
                         connection.connect()
-                    sent = True
+                    sent_at = time.monotonic()
                     connection.request(method, f"{path}?{urlencode(parameters)}", headers=self._headers)
+                    sent_at = time.monotonic()
                     response = connection.getresponse()
                     body = response.read()
                     if response.status != 200:
@@ -78,17 +81,23 @@ class Load:
                 if connection is not None:
                     connection.close()
                 # If nothing was sent, the server is gone and refuses connections. Otherwise a request was cut off.
-                if sent:
-                    self.lost.append(f"{order}: {error!r}")
+                if sent_at is not None:
+                    self.lost[f"{order}: {error!r}"] = sent_at
                 return
         if connection is not None:
             connection.close()
 
 
+def wait_for_assigns(load: Load, assigns: int) -> None:
+    """Wait until so many more assigns of a load have been answered 200."""
+    before = len(load.created)
+    wait_until(lambda: len(load.created) >= before + assigns, f"{assigns} more assigns are answered")
+
+
 def assert_nothing_is_lost(database: str, loads: Iterable[Load]) -> None:
     """Check that a database has every change whose request was answered 200 (D13)."""
     query = "SELECT order_id, executor_id, execution_status, acquire_time FROM assigned_order"
-    rows = {order: (executor, status, time) for order, executor, status, time in execute(database, query)}
+    rows = {order: row for order, *row in execute(database, query)}
     for load in loads:
         for order, executor in load.created.items():
             assert order in rows, f"the assign of {order} was answered 200, but the order is not stored"
@@ -96,7 +105,7 @@ def assert_nothing_is_lost(database: str, loads: Iterable[Load]) -> None:
         for order in load.cancelled:
             assert rows[order][1] == "cancelled", f"the cancel of {order} was answered 200: {rows[order]}"
         for order, body in load.acquired.items():
-            time = rows[order][2]
-            stored = rfc3339(time) if isinstance(time, datetime) else time
+            acquire_time = rows[order][2]
+            stored = rfc3339(acquire_time) if isinstance(acquire_time, datetime) else acquire_time
             answered = json.loads(body)["order_profile"]["acquire_time"]
             assert stored == answered, f"{order} was acquired at {answered}, but {stored} is stored"

@@ -190,8 +190,15 @@ def programs() -> Path:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens, for programs that cannot choose a free port themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a free port of 127.0.0.1, for a program that cannot choose one itself.
+
+    Until this process ends, the system gives the port to nobody else who asks for a free one.
+    """
+    with socket.socket() as reserved:
+        # A program that also sets this option can listen on the port. Servers do.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port: int = reserved.getsockname()[1]
+        # The port is reserved as long as the socket is open.
+        reserved.detach()
         return port

@@ -18,7 +18,8 @@ import psycopg
 
 from harness.processes import end_group, run, start
 
-START_TIMEOUT_S = 20
+# So long that only what hangs takes longer, however busy the machine is.
+TIMEOUT_S = 120
 
 
 class ServerProcess:
@@ -30,7 +31,7 @@ class ServerProcess:
         """Start the server and wait for its readiness line. `wrapper` is put in front of the server's command."""
         arguments = ["--port", "0", *options]
         if database is not None:
-            arguments += ["--database", url_of(database)]
+            arguments += ["--database", database_url(database)]
         self.process = start([*wrapper, sys.executable, "-m", "orders", "serve", *arguments], cwd=cwd)
         self._log: list[str] = []
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
@@ -53,30 +54,30 @@ class ServerProcess:
     def log(self) -> str:
         """Return the server's standard error so far, or all of it if the server has ended."""
         if self.process.poll() is not None:
-            self._log_reader.join(5)
+            self._log_reader.join(TIMEOUT_S)
         return "".join(self._log)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Stop the server with a signal, as its users do; return its exit code."""
         self.process.send_signal(signal_number)
-        return self.process.wait(20)
+        return self.process.wait(TIMEOUT_S)
 
     def kill(self) -> None:
         """Kill all of the server's processes at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(TIMEOUT_S)
 
     def connect(self) -> socket.socket:
         """Open a connection to the server."""
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=TIMEOUT_S)
 
     def __enter__(self) -> "ServerProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
         end_group(self.process.pid)
-        self.process.wait(20)
-        self._log_reader.join(5)
+        self.process.wait(TIMEOUT_S)
+        self._log_reader.join(TIMEOUT_S)
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -95,18 +96,18 @@ class Result:
 def run_orders(*arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
     """Run `orders` to its end; return its exit code and output."""
     command = [sys.executable, "-m", "orders", *arguments]
-    ended = run(command, timeout_s=START_TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
+    ended = run(command, timeout_s=TIMEOUT_S, env={**os.environ, **(environment or {})}, cwd=cwd)
     return Result(ended.returncode, ended.stdout, ended.stderr, command)
 
 
-def url_of(database: Path | str) -> str:
+def database_url(database: Path | str) -> str:
     """Return the URL of a database. `database` is the path of an SQLite file, or a URL."""
     return str(database) if "://" in str(database) else f"sqlite:///{database}"
 
 
 def execute(database: Path | str, statement: str) -> list[Any]:
     """Execute a statement on a database, as another program would; return its rows."""
-    url = url_of(database)
+    url = database_url(database)
     if url.startswith("postgresql:"):
         with psycopg.connect(url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
@@ -115,7 +116,7 @@ def execute(database: Path | str, statement: str) -> list[Any]:
         return connection.execute(statement).fetchall()
 
 
-def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = TIMEOUT_S) -> None:
     """Wait until `condition` returns True. After `timeout_s` seconds, fail with a message that has `description`."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -1,1 +1,1 @@
-"""What the tests of the contract stand on."""
+"""What the tests of the contract share."""

@@ -46,7 +46,7 @@ def shorten_all(run: Run) -> None:
 
 
 def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
-    """Return a failure with as few steps as possible; None if it does not show again, or nobody can tell by one answer.
+    """Return a failure with as few steps as possible; None if it does not show again, or if one answer cannot show it.
 
     `end` is when to give up, on the monotonic clock. A request whose answer was lost may have taken effect or not, so
     what shows the failure is decided by all steps together.

@@ -82,7 +82,7 @@ def new_session() -> requests.Session:
 
 
 def renew(run: Run, query: dict[str, Any], keep: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Return a query with new identifiers in place of its valid ones, except those to keep. None becomes too long."""
+    """Return a query with new identifiers in place of valid ones, except those to keep. None of them is too long."""
 
     def new(value: str) -> str:
         unique = run.new_id("g") + "-"

@@ -20,7 +20,7 @@ MAX_SITUATIONS = 100_000
 def is_linearizable(
     steps: Sequence[Step], start: State, end: State | None = None, limit: int = MAX_SITUATIONS
 ) -> bool | None:
-    """Tell whether an order of the steps explains all their answers, from a state on; None if the search gave up.
+    """Return whether some order of the steps, from the state `start`, explains all answers; None if the search gave up.
 
     `end` is the state that the steps must lead to. None allows every state.
     """
@@ -57,7 +57,7 @@ def is_linearizable(
 
 
 def _may_become(state: State, end: State) -> bool:
-    """Tell whether a state may become another: orders stay known, and none becomes active again (D3, D5)."""
+    """Return whether a state may become another: orders stay known, and none becomes active again (D3, D5)."""
     return state.orders <= end.orders and end.active & state.orders <= state.active
 
 

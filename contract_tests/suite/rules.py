@@ -127,12 +127,12 @@ def clause_of(answer: tuple[int, str]) -> str:
 
 
 def says_the_words(clause: str, operation: Operation, answer: tuple[int, str]) -> bool:
-    """Tell whether a clause says the words of an answer of an operation."""
+    """Return whether a clause says the words of an answer of an operation."""
     return clause == (CLAUSE_OF_MISSING[operation] if answer == MISSING[operation] else clause_of(answer))
 
 
 def is_not_active(response: Response) -> bool:
-    """Tell whether a response is that to a cancel without an active order, for any id or for none."""
+    """Return whether a response is that to a cancel without an active order, for any id or for none."""
     status, start = not_active("")[0], NOT_ACTIVE_START.rstrip()
     message = response.message
     return response.status == status and message.startswith(start) and message.endswith(NOT_ACTIVE_END.lstrip())
@@ -156,9 +156,9 @@ def judge(request: Request, response: Response, expected: Answer | None = None) 
             if response.answer != MISSING[operation]:
                 wrong = str(MISSING[operation])
         case "invalid":
-            wrong = _not_invalid(operation, response, by_parameters.parameter)
+            wrong = _wrong_refusal(operation, response, by_parameters.parameter)
         case "valid":
-            wrong = _not_expected(operation, response, by_parameters.values, expected)
+            wrong = _wrong_answer(operation, response, by_parameters.values, expected)
         case "open":
             if response.status not in operation.regular_statuses:
                 wrong = " or ".join(map(str, operation.regular_statuses))
@@ -175,8 +175,8 @@ def wrong_form(response: Response) -> Iterator[Finding]:
         yield Finding("WIRE-1", "a body that is one JSON object, in UTF-8, each key once")
 
 
-def _not_invalid(operation: Operation, response: Response, parameter: str) -> str:
-    """Return what was expected of a call with an invalid parameter instead of a response; empty if it is right."""
+def _wrong_refusal(operation: Operation, response: Response, parameter: str) -> str:
+    """Return what was expected instead of a response to an invalid parameter; empty if the response is right."""
     status, start = invalid_start(operation, parameter)
     if response.status == status and response.message.startswith(start) and response.message != start:
         return ""
@@ -192,8 +192,8 @@ def valid_answers(operation: Operation, values: dict[str, str]) -> tuple[Answer,
     return CANCELED, not_active(values["order_id"])
 
 
-def _not_expected(operation: Operation, response: Response, values: dict[str, str], expected: Answer | None) -> str:
-    """Return what was expected of a valid call instead of a response; empty if the response is right."""
+def _wrong_answer(operation: Operation, response: Response, values: dict[str, str], expected: Answer | None) -> str:
+    """Return what was expected instead of a response to a valid call; empty if the response is right."""
     possible = valid_answers(operation, values)
     allowed = possible if expected is None else (expected,)
     # Whether the id in the message is right is CANCEL-5's matter.
@@ -255,12 +255,12 @@ def _wrong_in_profile(response: Response, executor_id: str | None) -> Iterator[F
 
 
 def is_plain(value: str) -> bool:
-    """Tell whether an identifier is one that no program refuses or changes, as the suite makes them by itself."""
+    """Return whether an identifier is one that no program refuses or changes, as the suite makes them by itself."""
     return re.fullmatch(r"[a-z_]+-[0-9a-f]{8}-\d+(-end)?|zone(-\d)?", value) is not None
 
 
 def _is_uuid(value: object) -> bool:
-    """Tell whether a value is a UUID in the form of RFC 9562 §4."""
+    """Return whether a value is a UUID in the form of RFC 9562 §4."""
     try:
         return isinstance(value, str) and str(UUID(value)) == value.lower()
     except ValueError:

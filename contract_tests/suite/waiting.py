@@ -1,4 +1,4 @@
-"""Orders that wait from the first test that needs one, so that the tests of times need only one pause together."""
+"""Orders that wait for the tests of times, so that all these tests together need only one pause."""
 
 import time
 from dataclasses import replace
@@ -62,9 +62,9 @@ class WaitingOrders:
 
 
 def seconds_between(scenario: Scenario, response: Response) -> float:
-    """Return the seconds from the assign to the first acquire, by an answer to acquire, in whatever form it has them.
+    """Return the seconds between the two times in an answer to acquire, in whatever form they are.
 
-    (The form is ACQUIRE-7's matter.)
+    The form is ACQUIRE-7's matter.
     """
     assigned, acquired = (scenario.read(response, name) for name in ("assign_time", "acquire_time"))
     try:

@@ -1,4 +1,4 @@
-"""Logs internal errors: the first of a kind whole, and then how many like it there are in each second."""
+"""Logs internal errors: the first of a kind with its traceback, and then, each second, how many more there were."""
 
 import asyncio
 import logging
@@ -14,15 +14,15 @@ Kind = tuple[type[Exception], str]
 
 
 class ErrorLog:
-    """The internal errors of a process. For the event loop's thread."""
+    """The internal errors of a process. Use it on the event loop's thread only."""
 
     def __init__(self) -> None:
-        # Kind -> the id of the error that was logged whole. It is forgotten after an interval without another one.
+        # Kind -> the id of the error in the log. After an interval without another error of the kind, it is forgotten.
         self._ids: dict[Kind, str] = {}
         self._counts: Counter[Kind] = Counter()
 
     def add(self, error: Exception, request: str) -> str:
-        """Log an error, or count it. Return the id with which the log has it, or the first one like it, whole."""
+        """Log an error, or count it if the log has one of its kind. Return the id of the error that is in the log."""
         kind = kind_of(error)
         if kind not in self._ids:
             self._ids[kind] = uuid4().hex

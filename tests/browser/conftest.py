@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playw
 from harness.programs import require_program
 from harness.server import ServerProcess
 
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 120_000
 ARGUMENTS = [
     # Chromium reaches 127.0.0.1 only, so a page that needs another host fails.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",

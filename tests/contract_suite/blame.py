@@ -44,12 +44,12 @@ def level_of(fault: Fault) -> Level:
 
 
 def is_first(fault: Fault, named: Named) -> bool:
-    """Tell whether a clause of the fault is the first cause."""
+    """Return whether a clause of the fault is the first cause."""
     return bool(named.causes) and named.causes[0] in fault.clauses
 
 
 def right_at_each_level(fault: Fault, named: Named) -> bool:
-    """Tell whether the fault fails the run at exactly the levels that include a clause of it."""
+    """Return whether the fault fails the run at exactly the levels that include a clause of it."""
     return all(named.exit_codes[level.lower()] == level.includes(level_of(fault)) for level in Level)
 
 
@@ -88,7 +88,7 @@ def server_of(pair: Pair) -> Server:
 
 
 def names_both(pair: Pair, named: Named) -> bool:
-    """Tell whether the causes have a clause of each of two faults."""
+    """Return whether the causes have a clause of each of two faults."""
     return all(set(fault.clauses) & set(named.causes) for fault in pair)
 
 

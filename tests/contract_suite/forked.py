@@ -1,6 +1,6 @@
 """A plugin for pytest that loads the contract suite once and runs it many times, each time in a fork of its process.
 
-Each line of standard input orders a run. It is a JSON object with a folder, for the reports and the output, and with
+Each line of standard input asks for a run. It is a JSON object with a folder, for the reports and the output, and with
 the suite's other options. When the run has ended, a line on standard output has its exit code.
 """
 
@@ -27,22 +27,22 @@ def output_in(folder: Path) -> Path:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Read orders. Each fork goes on as if its options had been on the command line."""
+    """Begin each run that is asked for. Its fork goes on as if its options had been on the command line."""
     # The garbage collector of each fork skips what is loaded already.
     gc.freeze()
     for line in sys.stdin:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            obey(session, **json.loads(line))
+            begin(session, **json.loads(line))
             return (yield)
         _, status = os.waitpid(pid, 0)
         print(f"{ENDED}{os.waitstatus_to_exitcode(status)}", flush=True)
     os._exit(0)
 
 
-def obey(session: pytest.Session, folder: str, options: dict[str, Any]) -> None:
-    """Begin the ordered run: print to a file, read the options, and leave out the tests that are not selected."""
+def begin(session: pytest.Session, folder: str, options: dict[str, Any]) -> None:
+    """Begin a run: print to a file, read the options, and leave out the tests that are not selected."""
     Path(folder).mkdir(exist_ok=True)
     output = os.open(output_in(Path(folder)), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)

@@ -82,20 +82,21 @@ def test_a_reset_forgets_everything(any_controls: ControlledClient) -> None:
     assert controls.requests()[0]["number"] == 1
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_a_reset_ends_delays(
-    any_controls: ControlledClient, in_thread: Callable[..., "Future[httpx.Response]"]
+    any_controls: ControlledClient, in_thread: Callable[..., "Future[httpx.Response]"], when: str
 ) -> None:
     """A delayed request ends at once and before the reset: it is answered, and leaves no order."""
     controls = any_controls
-    for when in ("before", "after"):
-        controls.fault("assign_order", "delay", delay_ms=600_000, when=when)
-        delayed = in_thread(controls.call, "assign_order")
-        wait_until(lambda: [r["outcome"] for r in controls.requests()] == ["pending"], "the request is in flight")
-        (pending,) = controls.requests()
-        assert (pending["status"], pending["answer"], pending["duration_ms"]) == (None, None, None)
-        controls.reset()
-        assert message(delayed.result(10)) == CREATED
-        assert (controls.orders(), controls.requests()) == ([], [])
+    controls.fault("assign_order", "delay", delay_ms=600_000, when=when)
+    delayed = in_thread(controls.call, "assign_order")
+    wait_until(lambda: [r["outcome"] for r in controls.requests()] == ["pending"], "the request is in flight")
+    (pending,) = controls.requests()
+    assert (pending["status"], pending["answer"], pending["duration_ms"]) == (None, None, None)
+    wait_until(lambda: len(controls.orders()) == (when == "after"), "the order is stored before the delay or after it")
+    controls.reset()
+    assert message(delayed.result(60)) == CREATED
+    assert (controls.orders(), controls.requests()) == ([], [])
 
 
 def test_a_request_during_a_reset_finds_an_empty_service(
@@ -104,18 +105,19 @@ def test_a_request_during_a_reset_finds_an_empty_service(
     """The reset waits for earlier requests, and later requests wait for the reset."""
     with ServerProcess("--controls", database=database) as server, ControlledClient(server.url) as client:
         client.assign("earlier", "executor")
+        client.fault("acquire_order", "delay", delay_ms=600_000)
         with holding_writes(database):
-            first = in_thread(client.assign, "first", "executor")
-            wait_until(lambda: len(client.requests()) == 2, "the first one is in flight")
+            first, delayed = in_thread(client.assign, "first", "executor"), in_thread(client.acquire, "other")
+            wait_until(lambda: len(client.requests()) == 3, "both are in flight")
             reset = in_thread(client.reset)
-            wait_until(lambda: server.log().count("PUT") == 1, "only the earliest one is answered")
-            time.sleep(0.1)
+            # The reset has begun when it has ended the delay.
+            assert message(delayed.result(60)) == NO_ORDERS
             second = in_thread(client.assign, "earlier", "executor")
             time.sleep(0.1)
             assert not any(call.done() for call in (first, reset, second))
-        assert message(first.result(10)) == CREATED
-        reset.result(10)
-        assert message(second.result(10)) == CREATED
+        assert message(first.result(60)) == CREATED
+        reset.result(60)
+        assert message(second.result(60)) == CREATED
         assert [row["order_id"] for row in client.orders()] == ["earlier"]
         assert [entry["number"] for entry in client.requests()] == [1]
 
@@ -195,11 +197,11 @@ def test_many_clients_reset_and_fail_at_once(
         for n in range(60):
             calls = [in_thread(controls.assign, f"order-{n}-{m}", f"executor-{m}") for m in range(3)]
             calls += [in_thread(controls.acquire, f"executor-{m}") for m in range(3)]
-            assert {call.result(20).status_code for call in calls} == {200}
+            assert {call.result(60).status_code for call in calls} == {200}
     finally:
         stop.set()
         for thread in resetting:
-            thread.result(20)
+            thread.result(60)
 
 
 def test_a_stop_ends_delays(database: Path, in_thread: Callable[..., "Future[httpx.Response]"]) -> None:
@@ -209,7 +211,7 @@ def test_a_stop_ends_delays(database: Path, in_thread: Callable[..., "Future[htt
         delayed = in_thread(client.call, "assign_order")
         wait_until(lambda: len(client.requests()) == 1, "the request is in flight")
         assert server.stop() == 0, server.log()
-        assert message(delayed.result(10)) == CREATED
+        assert message(delayed.result(60)) == CREATED
     assert execute(database, "SELECT order_id FROM assigned_order") == [("order",)]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, message
+from harness.client import ACQUIRED, ALREADY_EXISTS, CREATED, NO_ORDERS, message, receive_all
 from harness.server import ServerProcess
 from orders.contract import Contract
 from orders.controls.faults import Fault, make_fault
@@ -331,14 +330,3 @@ def test_a_pipelined_request_after_a_drop_is_not_read(
     assert received == b""
     recorded = [(request["outcome"], request["operation"]) for request in controls.requests()]
     assert recorded == [("dropped", "cancel_order")]
-
-
-def receive_all(connection: socket.socket) -> bytes:
-    """Return the bytes that arrive on a connection until it ends."""
-    received = b""
-    try:
-        while data := connection.recv(1000):
-            received += data
-    except ConnectionResetError:
-        pass  # The server had not read the second request when it closed.
-    return received

@@ -178,8 +178,6 @@ def test_a_request_whose_client_has_gone_is_abandoned(
     controls.fault("assign_order", "delay", delay_ms=300)
     with any_server.connect() as connection:
         connection.sendall(b"PUT /orders/assign?order_id=1&executor_id=2&zone_id=3 HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: len(controls.requests()) == 1, "the request has arrived")
-        assert controls.orders() == []
     wait_until(lambda: len(controls.orders()) == 1, "the order is registered")
     wait_until(lambda: controls.requests()[0]["outcome"] != "pending", "the request has ended")
     (recorded,) = controls.requests()

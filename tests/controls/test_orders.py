@@ -130,6 +130,6 @@ def test_simultaneous_orders_keep_the_rules(
         new = {**NEW, "order_id": f"order-{n}", "execution_status": "completed"}
         calls = [in_thread(controls.control, "POST", "orders", json={"orders": [new]}) for _ in range(4)]
         calls += [in_thread(controls.assign, f"order-{n}", f"executor-{m}") for m in range(4)]
-        statuses = sorted(call.result(20).status_code for call in calls)
+        statuses = sorted(call.result(60).status_code for call in calls)
         assert statuses in ([200] + [400] * 7, [201] + [400] * 7), statuses
     assert len(controls.orders()) == 10

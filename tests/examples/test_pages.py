@@ -63,7 +63,7 @@ def serving(command: str, directory: Path) -> Iterator[str]:
         yield ready.split()[-1]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
+        server.wait(60)
         end_group(server.pid)
         if server.stdout:
             server.stdout.close()
@@ -75,7 +75,7 @@ def check_calls(page: str, url: str) -> int:
     calls = re.findall(r"^\$ (curl .*)\n(.*)$", "".join(blocks(page, "console")), re.MULTILINE)
     for command, output in calls:
         arguments = [*shlex.split(command.replace(URL, url)), "--silent", "--show-error"]
-        ended = subprocess.run(arguments, capture_output=True, text=True, timeout=20)
+        ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
         assert normalised(ended.stdout + ended.stderr.strip()) == normalised(output), command
     return len(calls)
 

@@ -18,7 +18,7 @@ from harness.processes import clean_environment, end_group, path_with, start
 from harness.programs import require_program
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 60
+TIMEOUT_S = 200
 ORDERS = f"{sys.executable} -m orders"
 
 WALK = """\

@@ -1,4 +1,4 @@
-"""Internal errors in the log: one of a kind is logged whole, its like are counted."""
+"""Internal errors in the log: the first of a kind has its traceback, the others are counted."""
 
 import asyncio
 import logging

@@ -37,14 +37,12 @@ def assign(order_id: str, version: str = "1.1", header: str = "") -> bytes:
         ("1.0", ""),
     ],
 )
-def test_a_request_behind_the_last_one_is_not_carried_out(
-    impatient_server: ServerProcess, version: str, header: str
-) -> None:
+def test_a_request_behind_the_last_one_is_not_carried_out(server: ServerProcess, version: str, header: str) -> None:
     """The server closes the connection after the last response, and leaves what comes behind it (RFC 9112 §9.6)."""
     behind = f"behind-{version}-{len(header)}"
-    received = send_raw(impatient_server.connect(), assign(f"before-{behind}", version, header) + assign(behind))
+    received = send_raw(server.connect(), assign(f"before-{behind}", version, header) + assign(behind))
     assert received.count(b"HTTP/1.1 200 OK") == 1, received
-    with Client(impatient_server.url) as client:
+    with Client(server.url) as client:
         assert message(client.cancel(behind)) == not_active(behind)
 
 
@@ -104,14 +102,14 @@ def test_a_client_that_reads_slowly_gets_all_of_a_large_page(impatient_server: S
         b"\r\nGET /health HTTP/1.1\r\nHost: x\r\n",
     ],
 )
-def test_unusual_http_is_answered(impatient_server: ServerProcess, head: bytes) -> None:
+def test_unusual_http_is_answered(server: ServerProcess, head: bytes) -> None:
     """An empty host, an IPv6 address, an absolute target and an empty line before a request are HTTP (RFC 9112)."""
-    received = send_raw(impatient_server.connect(), head + b"Connection: close\r\n\r\n")
+    received = send_raw(server.connect(), head + b"Connection: close\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK\r\n"), f"{head!r} was answered {received!r}"
 
 
 @pytest.mark.parametrize("host", [b"a b", b"a/b", b"a?b", b"x:y", b"a@b", b"\xc3\xa9"])
-def test_a_host_that_is_none_is_refused(impatient_server: ServerProcess, host: bytes) -> None:
+def test_a_host_that_is_none_is_refused(server: ServerProcess, host: bytes) -> None:
     """A `Host` that is not a host with a port is a bad request (RFC 9112 §3.2)."""
     data = b"GET /health HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
-    check_bad_request(data, send_raw(impatient_server.connect(), data))
+    check_bad_request(data, send_raw(server.connect(), data))

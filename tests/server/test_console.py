@@ -31,19 +31,19 @@ def run_on_terminal(*options: str, cwd: Path, **environment: str) -> tuple[str, 
     try:
         assert process.stdout
         first_line = process.stdout.readline()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while b"Ctrl-C" not in shown and time.monotonic() < deadline:
             if select.select([terminal], [], [], 0.1)[0]:
                 shown += os.read(terminal, 10_000)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         with suppress(OSError):
             shown += os.read(terminal, 10_000)
         assert process.stdout.read() == ""
         process.stdout.close()
     finally:
         end_group(process.pid)
-        process.wait(20)
+        process.wait(60)
         os.close(terminal)
     return first_line, shown.decode().replace("\r\n", "\n")
 

@@ -112,14 +112,14 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting(database: Path, workers: s
     try:
         url = process.stdout.readline().split()[-1]
         target = "/nothing?" + "x" * 900
-        with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
             for _ in range(300):
                 assert client.get(target).status_code == 404
             for worker in children(process.pid):
                 os.kill(worker, signal.SIGKILL)
                 wait_until(lambda: is_replaced(process.pid, worker, int(workers)), "the worker is replaced")  # noqa: B023
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     finally:
         end_group(process.pid)
         process.wait()

@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from harness.load import Load
-from harness.server import url_of, wait_until
+from harness.server import database_url
 from orders.lifecycle import Orders
 from orders.storage import database as storage
 
@@ -18,13 +17,13 @@ Scenario = Callable[[Orders], Awaitable[T]]
 
 def prepare(database: Path | str) -> None:
     """Prepare a database, as a server does when it starts. `database` is the path of an SQLite file, or a URL."""
-    storage.prepare(storage.DatabaseURL.parse(url_of(database)))
+    storage.prepare(storage.DatabaseURL.parse(database_url(database)))
 
 
 @asynccontextmanager
 async def opened(database: Path | str) -> AsyncIterator[Orders]:
     """Open a database that has been prepared, and close it at the end."""
-    orders = Orders(storage.DatabaseURL.parse(url_of(database)))
+    orders = Orders(storage.DatabaseURL.parse(database_url(database)))
     try:
         yield orders
     finally:
@@ -39,9 +38,3 @@ def run(database: Path | str, scenario: Scenario[T]) -> T:
             return await scenario(orders)
 
     return asyncio.run(run_scenario())
-
-
-def wait_for_assigns(load: Load, assigns: int) -> None:
-    """Wait until so many more assigns of a load have been answered."""
-    before = len(load.created)
-    wait_until(lambda: len(load.created) >= before + assigns, f"{assigns} more assigns are answered", timeout_s=60)

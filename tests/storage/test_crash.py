@@ -5,10 +5,9 @@ import time
 import pytest
 
 from harness.client import CREATED, NO_ORDERS, Client, message, not_active
-from harness.load import Load, assert_nothing_is_lost
+from harness.load import Load, assert_nothing_is_lost, wait_for_assigns
 from harness.postgresql import PostgreSQL
 from harness.server import ServerProcess, execute
-from tests.storage.scenarios import wait_for_assigns
 
 CRASHES = 2
 

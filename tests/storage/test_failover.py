@@ -6,12 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from harness.client import ACQUIRED, CREATED, Client, message
-from harness.load import Load, assert_nothing_is_lost
+from harness.load import Load, assert_nothing_is_lost, wait_for_assigns
 from harness.postgresql import PostgreSQL
-from harness.server import ServerProcess, execute, run_orders, wait_until
-from tests.storage.scenarios import wait_for_assigns
-
-BOUND_S = 30
+from harness.server import TIMEOUT_S, ServerProcess, execute, run_orders, wait_until
 
 
 @pytest.fixture
@@ -21,13 +18,13 @@ def pair() -> Iterator[tuple[PostgreSQL, PostgreSQL]]:
         primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
         primary.execute("SELECT pg_reload_conf()")
         query = "SELECT sync_state FROM pg_stat_replication"
-        wait_until(lambda: primary.execute(query) == [("sync",)], "commits wait for the standby", BOUND_S)
+        wait_until(lambda: primary.execute(query) == [("sync",)], "commits wait for the standby")
         yield primary, standby
 
 
 def wait_until_it_goes_on(*services: ServerProcess) -> None:
     """Wait until each server takes orders again."""
-    deadline = time.monotonic() + BOUND_S
+    deadline = time.monotonic() + TIMEOUT_S
     for number, service in enumerate(services):
         with Client(service.url) as client:
             while (answer := client.assign(f"after-{number}-{time.monotonic()}", f"after-{number}")).status_code == 500:

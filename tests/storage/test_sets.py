@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.server import execute
+from harness.server import TIMEOUT_S, execute
 from orders.lifecycle import Orders
 from orders.storage import sqlite
 from orders.storage.queries import Queries, Rows, Statement
@@ -48,7 +48,7 @@ class Recorder:
     def turn(self) -> AbstractContextManager[None]:
         """Wait until the scenario sets `may_go_on`, if this session waits."""
         if self.waits:
-            self.may_go_on.wait(20)
+            self.may_go_on.wait(60)
         return nullcontext()
 
     def trip(self, *statements: Statement | None) -> list[Rows]:
@@ -127,10 +127,10 @@ def test_calls_gather_while_the_database_is_busy() -> None:
 
 def test_a_call_that_has_waited_too_long_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a client was told that the database did not answer, its call does not change the order later."""
-    monkeypatch.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.2)
 
     async def scenario(recorder: Recorder, queue: CallQueue) -> None:
-        with pytest.raises(TimeoutError, match="has not answered within"):
+        with monkeypatch.context() as impatient, pytest.raises(TimeoutError, match="has not answered within"):
+            impatient.setattr("orders.storage.sets.ANSWER_TIMEOUT_S", 0.2)
             await queue.result(Call("cancel", "late"))
         recorder.may_go_on.set()
         assert await queue.result(Call("cancel", "in time")) == "in time"
@@ -306,7 +306,7 @@ def overlap(url: str, number: int, barrier: Barrier, report: Connection) -> None
             # Both use the same orders and executors, in different sequences, and the orders of the last round.
             order_ids = [f"{round_number}-{n}" for n in range(WIDTH)][:: 1 if number else -1]
             earlier = [f"{round_number - 1}-{n}" for n in range(WIDTH)][:: -1 if number else 1]
-            barrier.wait(60)
+            barrier.wait(TIMEOUT_S)
             outcomes: list[Any] = await asyncio.gather(
                 *(
                     orders.assign(order_id, f"executor-{(n + number) % WIDTH}", "zone")
@@ -331,7 +331,7 @@ def overlap(url: str, number: int, barrier: Barrier, report: Connection) -> None
 def test_two_processes_whose_sets_overlap_in_every_key(any_database: str) -> None:
     """Every order is created once and cancelled at most once, and no call fails because of a race (D12)."""
     prepare(any_database)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     barrier = context.Barrier(2)
     pipes = [context.Pipe(duplex=False) for _ in range(2)]
     processes = [
@@ -340,9 +340,9 @@ def test_two_processes_whose_sets_overlap_in_every_key(any_database: str) -> Non
     ]
     for process in processes:
         process.start()
-    one, other = (received.recv() if received.poll(100) else "no report" for received, _ in pipes)
+    one, other = (received.recv() if received.poll(2 * TIMEOUT_S) else "no report" for received, _ in pipes)
     for process in processes:
-        process.join(30)
+        process.join()
         process.close()
     for pipe in pipes:
         for end in pipe:
