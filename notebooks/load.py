@@ -10,8 +10,6 @@ import json
 import random
 import sqlite3
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from harness.server import ServerProcess
 
 _numbers = itertools.count(1)
 
@@ -64,28 +64,12 @@ async def connections(url: str, count: int) -> AsyncIterator[list[Connection]]:
             connection.close()
 
 
-@dataclass
-class Server:
-    """A running `orders serve`."""
-
-    url: str
-    process: "subprocess.Popen[str]"
-
-
 @asynccontextmanager
-async def orders_serve(database: Path | str, *options: str) -> AsyncIterator[Server]:
+async def orders_serve(database: Path | str, *options: str) -> AsyncIterator[ServerProcess]:
     """Run `orders serve` on an SQLite file, or on the database of a URL, while the block runs."""
-    url = str(database) if "://" in str(database) else f"sqlite:///{database}"
-    command = [sys.executable, "-m", "orders", "serve", "--no-access-log", "--database", url]
-    options = options if "--port" in options else ("--port", "0", *options)
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            line = await asyncio.to_thread(process.stdout.readline)
-            assert line.startswith("orders listening on "), "the server did not start"
-            yield Server(line.split()[-1], process)
-        finally:
-            process.terminate()
+    # The clients go on while the server starts.
+    with await asyncio.to_thread(ServerProcess, "--no-access-log", *options, database=database) as server:
+        yield server
 
 
 Request = Callable[[Connection, int], Awaitable[None]]
@@ -255,9 +239,9 @@ async def kill_in_the_middle(file: Path, clients: int = 16, each: int = 200) -> 
             running = [tasks.create_task(client(number)) for number in range(clients)]
             while len(answered) < clients * each / 2:
                 await asyncio.sleep(0.001)
-            server.process.kill()
+            server.kill()
             killed = time.perf_counter()
-        async with orders_serve(file, "--port", str(urlsplit(url).port)):
+        async with orders_serve(file, "--port", str(server.address[1])):
             ready = time.perf_counter()
             await asyncio.gather(*running)
     with closing(sqlite3.connect(file)) as database:
