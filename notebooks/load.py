@@ -143,12 +143,18 @@ async def assigns_per_wait(file: Path, clients: int, assigns: int = 192) -> floa
     zero (https://sqlite.org/fileformat2.html#the_write_ahead_log), and waits for the disk once. The assigns are so few
     that the server does not reuse a part of the file.
     """
+    file = _new(file)
     async with orders_serve(file) as server, connections(server.url, clients) as opened:
         for _ in range(assigns // clients):
             await asyncio.gather(*(assign(connection, number) for number, connection in enumerate(opened)))
         wal = Path(f"{file}-wal").read_bytes()
     frame_size = 24 + int.from_bytes(wal[8:12], "big")
     return assigns / sum(any(wal[frame + 4 : frame + 8]) for frame in range(32, len(wal), frame_size))
+
+
+def _new(file: Path) -> Path:
+    """Return the name of a file that no cell has used, even if the same cell runs again."""
+    return file.with_stem(f"{file.stem}-{next(_numbers)}")
 
 
 @dataclass
@@ -167,13 +173,14 @@ async def run_fleet(url: str, executors: int = 500, interval_s: float = 0.6, sec
     """Let executors poll on schedule, whether the server has time or not, and assign 100 orders per second."""
     fleet, chance = Fleet(), random.Random(6)
     assigned: dict[str, float] = {}
+    names = [f"executor-{next(_numbers)}" for _ in range(executors)]
 
     async def executor(connection: Connection, number: int) -> None:
         held = None
         for turn in range(round(seconds / interval_s)):
             await asyncio.sleep(begin + interval_s * (turn + number / executors) - time.perf_counter())
             now = time.perf_counter()
-            _, answer = await connection.call("GET", "/order/acquire", executor_id=f"executor-{number}")
+            _, answer = await connection.call("GET", "/order/acquire", executor_id=names[number])
             order = answer.get("order_profile", {}).get("order_id")
             what = "no order" if order is None else "the same order" if order == held else "a new order"
             fleet.found[what].append(now - begin)
@@ -186,7 +193,7 @@ async def run_fleet(url: str, executors: int = 500, interval_s: float = 0.6, sec
             await asyncio.sleep(begin + 0.1 * turn + 0.01 * number - time.perf_counter())
             order = f"order-{next(_numbers)}"
             assigned[order] = time.perf_counter()
-            await _assign(connection, f"executor-{chance.randrange(executors)}", order)
+            await _assign(connection, chance.choice(names), order)
 
     async with connections(url, executors + 10) as opened:
         begin = time.perf_counter() + 0.1
@@ -214,6 +221,7 @@ async def kill_in_the_middle(file: Path, clients: int = 16, each: int = 200) -> 
 
     A client whose answer is lost sends the same request again until it is answered, every 10 ms to measure the gap.
     """
+    file = _new(file)
     answered: dict[str, int] = {}
     times: list[float] = []
 
