@@ -145,10 +145,13 @@ class PostgreSQL:
         return (self.directory / "log").read_text(errors="replace")
 
     def close(self) -> None:
-        """Kill the server and delete its files."""
+        """Shut the server down at once, and delete its files."""
         if self._process.poll() is None:
+            # An immediate shutdown (SIGQUIT) frees the shared memory; SIGKILL does not.
+            self.signal(signal.SIGQUIT)
             self.signal(signal.SIGCONT)
-            self.kill()
+            self._process.wait(30)
+            release(POSTMASTER, self.pid)
         self._files.cleanup()
         release(DIRECTORY, self.directory)
 

@@ -51,7 +51,8 @@ def _end_with_kernel() -> None:
     guard(MARKED, f"{mark}={value}")
     folder.mkdir()
     folder.chmod(0o755)  # PostgreSQL does not run as root, and has to enter the folder.
-    os.environ |= {mark: value, "TMPDIR": str(folder)}
+    # Without its variable, Hypothesis would leave a folder beside the notebooks.
+    os.environ |= {mark: value, "TMPDIR": str(folder), "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
     tempfile.tempdir = str(folder)
 
 

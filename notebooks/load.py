@@ -10,8 +10,6 @@ import json
 import random
 import sqlite3
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from harness.server import ServerProcess
 
 _numbers = itertools.count(1)
 
@@ -64,28 +64,12 @@ async def connections(url: str, count: int) -> AsyncIterator[list[Connection]]:
             connection.close()
 
 
-@dataclass
-class Server:
-    """A running `orders serve`."""
-
-    url: str
-    process: "subprocess.Popen[str]"
-
-
 @asynccontextmanager
-async def orders_serve(database: Path | str, *options: str) -> AsyncIterator[Server]:
+async def orders_serve(database: Path | str, *options: str) -> AsyncIterator[ServerProcess]:
     """Run `orders serve` on an SQLite file, or on the database of a URL, while the block runs."""
-    url = str(database) if "://" in str(database) else f"sqlite:///{database}"
-    command = [sys.executable, "-m", "orders", "serve", "--no-access-log", "--database", url]
-    options = options if "--port" in options else ("--port", "0", *options)
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            line = await asyncio.to_thread(process.stdout.readline)
-            assert line.startswith("orders listening on "), "the server did not start"
-            yield Server(line.split()[-1], process)
-        finally:
-            process.terminate()
+    # The clients go on while the server starts.
+    with await asyncio.to_thread(ServerProcess, "--no-access-log", *options, database=database) as server:
+        yield server
 
 
 Request = Callable[[Connection, int], Awaitable[None]]
@@ -159,12 +143,18 @@ async def assigns_per_wait(file: Path, clients: int, assigns: int = 192) -> floa
     zero (https://sqlite.org/fileformat2.html#the_write_ahead_log), and waits for the disk once. The assigns are so few
     that the server does not reuse a part of the file.
     """
+    file = _new(file)
     async with orders_serve(file) as server, connections(server.url, clients) as opened:
         for _ in range(assigns // clients):
             await asyncio.gather(*(assign(connection, number) for number, connection in enumerate(opened)))
         wal = Path(f"{file}-wal").read_bytes()
     frame_size = 24 + int.from_bytes(wal[8:12], "big")
     return assigns / sum(any(wal[frame + 4 : frame + 8]) for frame in range(32, len(wal), frame_size))
+
+
+def _new(file: Path) -> Path:
+    """Return the name of a file that no cell has used, even if the same cell runs again."""
+    return file.with_stem(f"{file.stem}-{next(_numbers)}")
 
 
 @dataclass
@@ -183,13 +173,14 @@ async def run_fleet(url: str, executors: int = 500, interval_s: float = 0.6, sec
     """Let executors poll on schedule, whether the server has time or not, and assign 100 orders per second."""
     fleet, chance = Fleet(), random.Random(6)
     assigned: dict[str, float] = {}
+    names = [f"executor-{next(_numbers)}" for _ in range(executors)]
 
     async def executor(connection: Connection, number: int) -> None:
         held = None
         for turn in range(round(seconds / interval_s)):
             await asyncio.sleep(begin + interval_s * (turn + number / executors) - time.perf_counter())
             now = time.perf_counter()
-            _, answer = await connection.call("GET", "/order/acquire", executor_id=f"executor-{number}")
+            _, answer = await connection.call("GET", "/order/acquire", executor_id=names[number])
             order = answer.get("order_profile", {}).get("order_id")
             what = "no order" if order is None else "the same order" if order == held else "a new order"
             fleet.found[what].append(now - begin)
@@ -202,7 +193,7 @@ async def run_fleet(url: str, executors: int = 500, interval_s: float = 0.6, sec
             await asyncio.sleep(begin + 0.1 * turn + 0.01 * number - time.perf_counter())
             order = f"order-{next(_numbers)}"
             assigned[order] = time.perf_counter()
-            await _assign(connection, f"executor-{chance.randrange(executors)}", order)
+            await _assign(connection, chance.choice(names), order)
 
     async with connections(url, executors + 10) as opened:
         begin = time.perf_counter() + 0.1
@@ -230,6 +221,7 @@ async def kill_in_the_middle(file: Path, clients: int = 16, each: int = 200) -> 
 
     A client whose answer is lost sends the same request again until it is answered, every 10 ms to measure the gap.
     """
+    file = _new(file)
     answered: dict[str, int] = {}
     times: list[float] = []
 
@@ -255,9 +247,9 @@ async def kill_in_the_middle(file: Path, clients: int = 16, each: int = 200) -> 
             running = [tasks.create_task(client(number)) for number in range(clients)]
             while len(answered) < clients * each / 2:
                 await asyncio.sleep(0.001)
-            server.process.kill()
+            server.kill()
             killed = time.perf_counter()
-        async with orders_serve(file, "--port", str(urlsplit(url).port)):
+        async with orders_serve(file, "--port", str(server.address[1])):
             ready = time.perf_counter()
             await asyncio.gather(*running)
     with closing(sqlite3.connect(file)) as database:

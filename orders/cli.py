@@ -133,7 +133,7 @@ def cli() -> None:
 @click.option("--access-log/--no-access-log", default=True, help="One line per request.")
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="How much to log.")
 @click.option(
-    "--controls/--no-controls", default=False, show_default=False, help="Faults on demand, reset, journal: see /docs."
+    "--controls/--no-controls", default=False, show_default=False, help="Test controls: faults, journal. See /docs."
 )
 @click.option(
     "--expose-controls/--no-expose-controls",
@@ -158,8 +158,8 @@ def serve(ctx: click.Context, /, *, cors_origin: tuple[str, ...], **options: Any
         ctx.fail("--expose-controls needs --controls: without it there is nothing to expose")
     if settings.controls and not settings.expose_controls and not is_loopback(settings.host):
         ctx.fail(
-            f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback;"
-            " --expose-controls allows it"
+            f"--controls lets whoever reaches {settings.host} delete all orders, and that is not loopback."
+            " To allow it, add --expose-controls"
         )
     try:
         run(settings)

@@ -149,7 +149,7 @@ def test_the_help_fits_a_screen() -> None:
         ),
         (("serve", "--controls", "--workers", "2"), {}, "--controls needs --workers 1"),
         (("serve", "--host", "0.0.0.0"), {"ORDERS_CONTROLS": "1"}, "--controls lets whoever reaches 0.0.0.0 delete"),
-        (("serve", "--host", "::", "--controls"), {}, "that is not loopback; --expose-controls allows it"),
+        (("serve", "--host", "::", "--controls"), {}, "that is not loopback. To allow it, add --expose-controls"),
         (("serve", "--host", "no.such.host.invalid", "--controls"), {}, "that is not loopback"),
         (("serve", "--expose-controls"), {}, "--expose-controls needs --controls"),
         (("serve", "--no-controls"), {"ORDERS_EXPOSE_CONTROLS": "1"}, "--expose-controls needs --controls"),

@@ -1,6 +1,7 @@
 """The harness leaves nothing behind, and skips no test in CI."""
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import psutil
 import pytest
 
 from harness import guard
+from harness.postgresql import PostgreSQL
 from harness.processes import start
 from harness.programs import require_program
 from harness.server import wait_until
@@ -43,6 +45,21 @@ def test_nothing_outlives_the_run_that_started_it(signal_number: signal.Signals)
     os.kill(process.pid, signal_number)
     process.communicate(timeout=60)
     wait_until(lambda: not any(path.exists() for path in paths), f"{paths} are gone")
+
+
+def test_a_closed_postgresql_leaves_no_shared_memory() -> None:
+    """A PostgreSQL that is closed frees its shared memory, which would otherwise stay until the machine restarts."""
+    with PostgreSQL() as postgresql:
+        maps = Path(f"/proc/{postgresql.pid}/maps").read_text()
+        segments = [Path(name) for name in set(re.findall(r"/dev/shm/\S+", maps))]
+        assert segments and str(postgresql.pid) in creators()
+    assert [segment for segment in segments if segment.exists()] == []
+    assert str(postgresql.pid) not in creators()
+
+
+def creators() -> list[str]:
+    """Return the ids of the processes that created System V shared memory."""
+    return [line.split()[4] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
 
 
 RUN_MARKED = """if True:

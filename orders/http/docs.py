@@ -27,9 +27,22 @@ PAGE = """<!DOCTYPE html>
 <link rel="icon" href="/docs/favicon-32x32.png">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 <style>
+body { margin: 0; }
+.swagger-ui .info { margin: 20px 0 0; }
+.swagger-ui :is(.info details, .responses-inner) { overflow-x: auto; }
 .swagger-ui .renderedMarkdown :is(th, td) { padding: 0.2em 1em 0.2em 0; }
 .swagger-ui .renderedMarkdown summary { cursor: pointer; }
 .swagger-ui :is(.topbar .link, .scheme-container) { display: none; }
+/* All text has a contrast of at least 4.5 : 1 (WCAG 2.2, 1.4.3). These are the colours of Swagger UI that have less. */
+.swagger-ui .opblock .opblock-summary-method { color: #000; text-shadow: none; }
+.swagger-ui :is(.info a, .info .link, .info .link .url) { color: #1f5fb0; }
+.swagger-ui .btn.execute { background: #1f5fb0; border-color: #1f5fb0; }
+.swagger-ui .btn.cancel { color: #c00000; border-color: #c00000; }
+.swagger-ui .parameter__name.required :is(span, &::after) { color: #c00000; }
+.swagger-ui :is(.parameter__in, .json-schema-2020-12-expand-deep-button) { color: #595959; }
+.swagger-ui .info .title small.version-stamp { background: #3b6100; }
+.swagger-ui :is(.info .title small, .download-contents, .json-schema-2020-12__constraint) { background: #3b4151; }
+.swagger-ui .highlight-code [style*="211, 99, 99"] { color: #ff9d9d !important; }
 </style>
 </head>
 <body>

@@ -119,14 +119,52 @@ def test_the_page_needs_no_internet(tab: Tab, docs: Docs, server: ServerProcess,
     assert tab.requested_elsewhere(server.url) == [], tab.requested
 
 
+@pytest.mark.parametrize("width, height", [(1280, 800), (390, 844)], ids=["desktop", "phone"])
 @pytest.mark.parametrize("options", [[], ["--controls"]], ids=["no controls", "controls"])
-def test_the_operations_are_on_the_first_screen(tab: Tab, docs: Docs) -> None:
-    """On a screen of 1280 × 800 pixels, the reader sees the three operations without scrolling."""
-    assert tab.page.viewport_size == {"width": 1280, "height": 800}
+def test_the_operations_are_on_the_first_screen(tab: Tab, docs: Docs, width: int, height: int) -> None:
+    """On a desktop and on a phone, the reader sees the three operations without scrolling."""
+    tab.page.set_viewport_size({"width": width, "height": height})
     calls = tab.page.locator(".opblock")
     expect(calls).to_have_count(3)
     for call in calls.all():
         expect(call).to_be_in_viewport(ratio=1)
+
+
+# Returns the texts whose contrast with the background is less than 4.5 : 1 (WCAG 2.2, 1.4.3).
+FAINT_TEXTS = """() => {
+    const parse = colour => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a] };
+    const blend = (above, below) => below.map((value, i) => above[i] * above[3] + value * (1 - above[3]));
+    const luminance = colour => colour
+        .map(value => value / 255)
+        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
+    const background = element => element === null ? [255, 255, 255]
+        : blend(parse(getComputedStyle(element).backgroundColor), background(element.parentElement));
+    const contrast = element => {
+        const behind = background(element);
+        const lights = [blend(parse(getComputedStyle(element).color), behind), behind].map(luminance);
+        return (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+    };
+    return [...document.querySelectorAll("#swagger-ui *:not(option)")]
+        .filter(element => element.checkVisibility())
+        .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()))
+        .filter(element => contrast(element) < 4.5)
+        .map(element => element.outerHTML);
+}"""
+
+
+@with_controls
+@pytest.mark.parametrize("definition", ["Orders service", "Test controls"])
+def test_all_of_the_page_can_be_read_on_a_phone(tab: Tab, docs: Docs, definition: str) -> None:
+    """With everything unfolded, all text stands out from its background, and the page scrolls only up and down."""
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    docs.definition_selector.select_option(definition)
+    expect(docs.heading).to_contain_text(definition)
+    for fold in tab.page.locator(".info summary, .opblock-summary-control").all():
+        fold.click()
+    expect(tab.page.locator(".opblock-body")).to_have_count(tab.page.locator(".opblock").count())
+    assert tab.page.evaluate(FAINT_TEXTS) == []
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_the_rules_unfold(tab: Tab, docs: Docs) -> None:
