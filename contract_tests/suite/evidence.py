@@ -67,22 +67,24 @@ def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
                 return None
             return tuple(_renamed(step, token, run.token) for step in again)
 
-        found = _shortest(failure.steps, still_fails)
+        found = shortest(failure.steps, still_fails)
         if found is not None:
             one_connection = keep_alive and len(found) > 1
             return replace(failure, steps=found, one_connection=one_connection, is_repeatable=True)
     return None
 
 
-def _shortest(
+def shortest(
     steps: Sequence[Step], still_fails: Callable[[Sequence[Step]], tuple[Step, ...] | None]
 ) -> tuple[Step, ...] | None:
     """Return the last step with as few of the others as it needs; None if all of them together do not fail again."""
     found = still_fails(steps[-1:]) or still_fails(related_to_last(steps)) or still_fails(steps)
-    index = len(found) - 2 if found else -1
-    while found and index >= 0:
-        found = still_fails([*found[:index], *found[index + 1 :]]) or found
-        index -= 1
+    length = None
+    # What one step undoes can be left out only after that step.
+    while found and length != len(found):
+        length = len(found)
+        for index in reversed(range(length - 1)):
+            found = still_fails([*found[:index], *found[index + 1 :]]) or found
     return found
 
 

@@ -30,6 +30,7 @@ from contract_tests.suite.contract import (
     Operation,
     not_active,
 )
+from contract_tests.suite.evidence import shortest
 from contract_tests.suite.linearizability import is_linearizable
 from contract_tests.suite.rules import expected_answer, judge, parse_time
 from contract_tests.suite.transport import Request, Response, Step, Target
@@ -355,3 +356,20 @@ def test_the_model_keeps_the_lifecycle() -> None:
     state = model.cancel(state, "second").state
     assert model.acquire(state, "executor").order is None
     assert model.assign(state, second).answer == ALREADY_EXISTS
+
+
+def test_evidence_is_as_short_as_possible() -> None:
+    """Requests that make up for each other are left out, too: here the assign and the cancel of a second order."""
+    one, other = Order("order-1", "executor", "zone"), Order("order-2", "executor", "zone")
+    order_requests = [(assign_request(order), cancel_request(order.order_id)) for order in (one, other)]
+    requests = [*order_requests[0], *order_requests[1], assign_request(one), acquire_request("executor")]
+
+    def still_fails(steps: Sequence[Step]) -> tuple[Step, ...] | None:
+        """Fail like a server that takes a repeated assign as new if the executor has no order."""
+        kept = [step.request for step in steps]
+        is_cancelled = kept[:2] == requests[:2] and kept[-2:] == requests[-2:]
+        is_busy = requests[2] in kept and requests[3] not in kept
+        return tuple(steps) if is_cancelled and not is_busy else None
+
+    found = shortest([Step(request, None) for request in requests], still_fails)
+    assert found is not None and [step.request for step in found] == [*requests[:2], *requests[-2:]]
