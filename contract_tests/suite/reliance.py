@@ -175,8 +175,11 @@ class _Situation:
             self.cancelled.add(order)
             acquired = ["CANCEL-4"] if order in self.acquired else []
             return Reliance(("CANCEL-1", *acquired), (), (("LIFE-2", order.executor_id),))
-        completed = ["LIFE-1"] if order is not None and order not in self.cancelled else []
-        return Reliance(("CANCEL-3", *completed), ("LIFE-3",) if order else ())
+        if order is None:
+            return Reliance(("CANCEL-3",))
+        completed = [] if order in self.cancelled else ["LIFE-1"]
+        # The executor may have another order.
+        return Reliance(("CANCEL-3", *completed), ("LIFE-3",), (("LIFE-4", order.executor_id),))
 
     def _of(self, executor_id: str) -> set[Order]:
         return {order for order in self.state.orders if order.executor_id == executor_id}

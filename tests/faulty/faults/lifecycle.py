@@ -200,7 +200,7 @@ class RepeatRevivesCompleted(RefusedAssign):
             self.register(known)
 
 
-@faults.breaks("LIFE-3", "LIFE-1")
+@faults.breaks("LIFE-4", "LIFE-1")
 class CancelGoesByExecutor(Store):
     """Cancel cancels the active order of the order's executor instead of the order itself."""
 
@@ -211,7 +211,7 @@ class CancelGoesByExecutor(Store):
             return active is not None and super().cancel(active.order_id)
 
 
-@faults.breaks("LIFE-3")
+@faults.breaks("LIFE-4")
 class CancelOfCompletedFreesExecutor(Store):
     """Cancel of a completed order answers correctly, but takes the executor's newer order away."""
 
