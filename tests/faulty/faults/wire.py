@@ -243,6 +243,14 @@ class DeleteCancels(Api):
         return super().route(request)
 
 
+@faults.breaks("WIRE-3")
+class MethodFromHeader(Api):
+    """The method is that in the header `X-HTTP-Method-Override`, if there is one."""
+
+    def route(self, request: Request) -> Response:
+        return super().route(replace(request, method=request.headers.get("x-http-method-override", request.method)))
+
+
 @faults.breaks("WIRE-4")
 class HeadAcquires(Api):
     """HEAD runs acquire, as GET does."""
