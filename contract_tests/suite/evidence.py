@@ -15,10 +15,12 @@ from contract_tests.suite.reliance import related_to_last
 from contract_tests.suite.rules import judge, operation_of
 from contract_tests.suite.run import Failure, Run
 from contract_tests.suite.transport import (
+    NO_ANSWER_IN_TIME,
     TRANSPORT_ERRORS,
     Connection,
     Step,
     Target,
+    explain,
     parse_response,
     send_and_leave,
     send_raw,
@@ -52,7 +54,9 @@ def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
     what shows the failure is decided by all steps together.
     """
     shown = symptom(failure.steps, run.token)
-    if shown is None or any(step.group or step.cut for step in failure.steps):
+    # Waiting again for an answer that did not come in time would take too long.
+    is_late = failure.steps[-1].no_response.startswith(NO_ANSWER_IN_TIME)
+    if shown is None or is_late or any(step.group or step.cut for step in failure.steps):
         return None
     for keep_alive in (False, True):
 
@@ -134,7 +138,7 @@ def symptom(steps: Sequence[Step], token: str) -> tuple[object, ...] | None:
 
 
 def send_again(run: Run, clause: str, steps: Sequence[Step], *, keep_alive: bool) -> list[Step] | None:
-    """Send the requests of steps again, with the pauses between them; None if a connection fails."""
+    """Send the requests of steps again, with the pauses between them; None if one before the last has no answer."""
     connection = Connection(run.target, keep_alive=keep_alive)
     again: list[Step] = []
     try:
@@ -150,8 +154,10 @@ def send_again(run: Run, clause: str, steps: Sequence[Step], *, keep_alive: bool
             else:
                 response = run.understand(step.request, connection.send(step.request), clause)
             again.append(replace(step, response=response, started=started, ended=time.monotonic()))
-    except TRANSPORT_ERRORS:
-        return None
+    except TRANSPORT_ERRORS as error:
+        if len(again) < len(steps) - 1:
+            return None
+        again.append(replace(steps[-1], response=None, no_response=explain(error)))
     finally:
         connection.close()
     return again

@@ -244,7 +244,7 @@ class Run:
         """
         what = f"{reason} to {request.method} {request.path_and_query[:200]}"
         self._unanswered += 1
-        self._waited_for += reason == NO_ANSWER_IN_TIME
+        self._waited_for += reason.startswith(NO_ANSWER_IN_TIME)
         if self._unanswered > MAX_CUT_OFF or self._waited_for > MAX_UNANSWERED:
             raise ServerLost(f"the server gave no readable answer to {self._unanswered} requests; the last: {what}")
         for attempt in range(3):
