@@ -55,6 +55,8 @@ def of(steps: Sequence[Step]) -> frozenset[str]:
     found = {*reliances[-1].answer}
     for number in {step.group for step in related} - {0}:
         found.update(_meetings([step for step in related if step.group == number]))
+        # Each request has a connection of its own. ACQUIRE-1 says that an order is there over any.
+        found.add("ACQUIRE-1")
     for step, reliance in zip(related, reliances, strict=True):
         # The answers before were checked when they came. Those of a group come together.
         if step in group:
@@ -130,7 +132,8 @@ class _Situation:
         else:
             found = self._cancel(**by_parameters.values)
         self.state = expected.state
-        lost = (_LOST[operation], "RACE-1", "RACE-7") if step.response is None else ()
+        # The next request goes over another connection.
+        lost = (_LOST[operation], "RACE-1", "RACE-7", "ACQUIRE-1") if step.response is None else ()
         return Reliance((*found.answer, *special), (*found.effect, *special, *lost), found.holdings)
 
     def executors_of(self, request: Request) -> set[str]:
