@@ -187,7 +187,8 @@ class Scenario:
             elif finding.clause == "CANCEL-5":
                 # An identifier that is read wrongly is also echoed wrongly, and so may be that of another request.
                 relies = reliance.of(self._until(step) if step.group else [step]) | self.relies
-            self.run.record(self._failure(finding.clause, finding.expected, relies=relies, wrong=step), is_side=True)
+            failure = self._failure(finding.clause, finding.expected, finding.got, relies=relies, wrong=step)
+            self.run.record(failure, is_side=True)
         if wrong:
             self.fail(wrong, wrong=step)
         self._check_uuid(step, step.response)

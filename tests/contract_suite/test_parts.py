@@ -180,6 +180,7 @@ ORDER = Order("a", "b", "c")
 CREATE = assign_request(ORDER)
 DROP = cancel_request("a")
 JSON = (("Content-Type", "application/json"),)
+NO_STORE = (("Cache-Control", "no-store"),)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,29 @@ def test_what_is_wrong_with_a_response(
     """A wrong status or message is told apart from the side findings."""
     found, others = judge(request_, given, expected)
     assert (bool(found), [finding.clause for finding in others]) == (wrong, side_findings), given
+
+
+@pytest.mark.parametrize(
+    ("changed", "headers", "got"),
+    [
+        ({}, (("Cache-Control", "max-age=60"),), "Cache-Control: max-age=60"),
+        ({}, (), "no Cache-Control"),
+        ({}, (("Cache-Control", "no-store"), ("ETag", '"x"')), 'ETag: "x"'),
+        ({"execution_status": "assigned"}, NO_STORE, '"execution_status": "assigned"'),
+        ({"acquire_time": None}, NO_STORE, '"acquire_time": null'),
+        ({"executor_id": "other"}, NO_STORE, '"executor_id": "other"'),
+    ],
+)
+def test_the_wrong_part_of_a_response_is_told(
+    changed: dict[str, object], headers: tuple[tuple[str, str], ...], got: str
+) -> None:
+    """Of a long answer, the finding has the header or the property that is wrong."""
+    time = "2026-01-31T12:00:00Z"
+    profile = vars(ORDER) | {"assigned_order_id": "5ebb80dc-6fad-4cdf-9f87-9543480c5f4d", "assign_time": time}
+    profile |= {"execution_status": "acquired", "acquire_time": time} | changed
+    body = json.dumps({"message": ACQUIRED.message, "order_profile": profile}).encode()
+    _, findings = judge(acquire_request(ORDER.executor_id), Response(200, JSON + headers, body), ACQUIRED)
+    assert [finding.got for finding in findings] == [got]
 
 
 @pytest.mark.parametrize("text", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5Z", "2026-01-31T12:00:00.123456789Z"])
