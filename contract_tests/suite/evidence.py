@@ -35,29 +35,46 @@ PAUSE_S = 0.5
 
 
 def shorten_all(run: Run) -> None:
-    """Replace the example of each cause by the shortest sequence that shows the same."""
+    """Replace the example of each cause by the shortest sequence that shows the same.
+
+    If no example shows again, the first one says so.
+    """
     end = time.monotonic() + LIMIT_S
     for cause in run.causes:
-        for example in run.own_failures(cause)[:MAX_EXAMPLES]:
+        examples = run.own_failures(cause)[:MAX_EXAMPLES]
+        kept = run.failures[cause]
+        for example in examples:
             shorter = shorten(run, example, end)
             if shorter is not None:
-                kept = run.failures[cause]
                 kept.remove(example)
                 kept.insert(0, shorter)
                 break
+        else:
+            first = examples[0]
+            if can_show_again(first, run.token) and time.monotonic() < end:
+                once = replace(first, got=f"once, but not when the requests were sent again: {first.got}")
+                kept[kept.index(first)] = once
+
+
+def can_show_again(failure: Failure, token: str) -> bool:
+    """Return whether the last answer alone shows a failure, so that the requests can be sent again to see it.
+
+    A request whose answer was lost may have taken effect or not, so all steps together show the failure. To wait again
+    for an answer that did not come in time would take too long.
+    """
+    is_late = failure.steps[-1].no_response.startswith(NO_ANSWER_IN_TIME)
+    is_clear = not is_late and not any(step.group or step.cut for step in failure.steps)
+    return is_clear and symptom(failure.steps, token) is not None
 
 
 def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
-    """Return a failure with as few steps as possible; None if it does not show again, or nobody can tell by one answer.
+    """Return a failure with as few steps as possible; None if it does not show again, or cannot.
 
-    `end` is when to give up, on the monotonic clock. A request whose answer was lost may have taken effect or not, so
-    what shows the failure is decided by all steps together.
+    `end` is when to give up, on the monotonic clock.
     """
-    shown = symptom(failure.steps, run.token)
-    # Waiting again for an answer that did not come in time would take too long.
-    is_late = failure.steps[-1].no_response.startswith(NO_ANSWER_IN_TIME)
-    if shown is None or is_late or any(step.group or step.cut for step in failure.steps):
+    if not can_show_again(failure, run.token):
         return None
+    shown = symptom(failure.steps, run.token)
     for keep_alive in (False, True):
 
         def still_fails(steps: Sequence[Step], keep_alive: bool = keep_alive) -> tuple[Step, ...] | None:

@@ -187,7 +187,9 @@ class Scenario:
             elif finding.clause == "CANCEL-5":
                 # An identifier that is read wrongly is also echoed wrongly, and so may be that of another request.
                 relies = reliance.of(self._until(step) if step.group else [step]) | self.relies
-            failure = self._failure(finding.clause, finding.expected, finding.got, relies=relies, wrong=step)
+            failure = self._failure(
+                finding.clause, finding.expected, finding.got or step.got, relies=relies, wrong=step
+            )
             self.run.record(failure, is_side=True)
         if wrong:
             self.fail(wrong, wrong=step)
@@ -264,13 +266,13 @@ class Scenario:
             return
         relies = self._may_have_broken_all()
         self.run.record(
-            self._failure("ERROR-2", "an answer that is not a 5xx", relies=relies, wrong=step), is_side=True
+            self._failure("ERROR-2", "an answer that is not a 5xx", step.got, relies=relies, wrong=step), is_side=True
         )
         if step.response.answer == UNKNOWN_ERROR and step.response.json == {"message": UNKNOWN_ERROR.message}:
             self.run.passed.add("ERROR-1")
         else:
             expected = f"if there has to be an error, {UNKNOWN_ERROR}"
-            self.run.record(self._failure("ERROR-1", expected, relies=relies, wrong=step), is_side=True)
+            self.run.record(self._failure("ERROR-1", expected, step.got, relies=relies, wrong=step), is_side=True)
 
     def _may_have_broken_all(self) -> frozenset[str]:
         """Return the clauses of bytes that are not HTTP, if the run has sent any, and of bodies, if the steps have any.

@@ -22,7 +22,7 @@ from contract_tests.clauses import CLAUSES, Level
 from contract_tests.suite import contract, report
 from contract_tests.suite.calls import request_to
 from contract_tests.suite.contract import ACQUIRE
-from contract_tests.suite.evidence import shorten
+from contract_tests.suite.evidence import shorten, shorten_all
 from contract_tests.suite.run import BUDGETS, ExitCode, Failure, Run
 from contract_tests.suite.transport import Request, Response, Step, Target
 from harness.programs import require_program
@@ -296,6 +296,16 @@ def test_evidence_of_a_missing_answer_is_shortened() -> None:
         run = Run(Target(url), BUDGETS["brief"], Level.MUST, seed=0)
         shorter = shorten(run, Failure("ERROR-2", "", (before, last), "test", ""), end=time.monotonic() + 10)
     assert shorter is not None and [step.request for step in shorter.steps] == [last.request], shorter
+
+
+def test_a_failure_that_does_not_show_again_says_so() -> None:
+    """What came back once, but not when the suite sent the requests again, is marked."""
+    step = Step(request_to(ACQUIRE, "executor_id=x"), None, "the answer is not HTTP")
+    with listening(send_page) as url:
+        run = Run(Target(url), BUDGETS["brief"], Level.MUST, seed=0)
+        run.record(Failure("ERROR-2", "", (step,), "test", "nothing"))
+        shorten_all(run)
+    assert run.failures["ERROR-2"][0].got == "once, but not when the requests were sent again: nothing"
 
 
 def test_a_must_clause_decides_at_both_levels(suite: LoadedSuite, tmp_path: Path) -> None:
