@@ -11,9 +11,8 @@ import pytest
 from contract_tests.suite.calls import acquire_request, request_to
 from contract_tests.suite.contract import ACQUIRE, PROFILE
 from contract_tests.suite.rules import parse_time
-from contract_tests.suite.run import Run
-from contract_tests.suite.scenario import Scenario
-from contract_tests.suite.transport import Connection, Response, query_string
+from contract_tests.suite.scenario import CONNECTIONS, Scenario
+from contract_tests.suite.transport import Response, query_string
 from contract_tests.suite.waiting import COARSEST_CLOCK_S, LEAST_S, PAUSE_S, WaitingOrders
 
 # The clock of a service's `Date` header and that of its orders may differ by this much.
@@ -28,6 +27,25 @@ def test_the_order_is_handed_out(scenario: Scenario) -> None:
         scenario.assign(order)
     for order in reversed(orders):
         scenario.acquire(order)
+
+
+@pytest.mark.clause("ACQUIRE-1")
+def test_an_order_is_handed_out_to_who_had_nothing(scenario: Scenario) -> None:
+    """An executor who was told that there are no orders gets the next one at once."""
+    order = scenario.new_order()
+    with scenario.preparation():
+        scenario.acquire_nothing(order.executor_id)
+        scenario.assign(order)
+    scenario.acquire(order)
+
+
+@pytest.mark.clause("ACQUIRE-1")
+def test_the_order_is_handed_out_over_any_connection(scenario: Scenario) -> None:
+    """The executor gets the order, whichever process of the service takes the connection."""
+    # Acquiring again is ACQUIRE-4's matter.
+    for _ in range(CONNECTIONS):
+        order = scenario.prepare()
+        scenario.elsewhere().acquire(order)
 
 
 @pytest.mark.clause("ACQUIRE-2")
@@ -49,7 +67,7 @@ def test_an_executor_who_never_had_an_order_gets_none(scenario: Scenario) -> Non
 
 
 @pytest.mark.clause("ACQUIRE-4")
-def test_acquiring_again_returns_the_same_bytes(scenario: Scenario, run: Run) -> None:
+def test_acquiring_again_returns_the_same_bytes(scenario: Scenario) -> None:
     """At once, after a while, after other calls, and over another connection, the bytes are the same."""
     order, other = scenario.prepare(), scenario.new_order()
     with scenario.preparation():
@@ -63,8 +81,7 @@ def test_acquiring_again_returns_the_same_bytes(scenario: Scenario, run: Run) ->
     scenario.check_same(scenario.acquire(order), first, expected)
     time.sleep(COARSEST_CLOCK_S + 0.1)
     scenario.check_same(scenario.acquire(order), first, expected)
-    elsewhere = Scenario(run, Connection(run.target, keep_alive=False))
-    elsewhere.steps = scenario.steps
+    elsewhere = scenario.elsewhere()
     for _ in range(4):
         elsewhere.check_same(elsewhere.acquire(order), first, expected)
 

@@ -7,7 +7,7 @@ import pytest
 
 from contract_tests.suite.calls import Order, assign_request, request_to
 from contract_tests.suite.contract import ALREADY_EXISTS, ASSIGN, CREATED, STATUSES
-from contract_tests.suite.scenario import Scenario
+from contract_tests.suite.scenario import CONNECTIONS, Scenario
 from contract_tests.suite.transport import query_string
 from contract_tests.suite.waiting import LEAST_S, WaitingOrders, seconds_between
 
@@ -47,6 +47,15 @@ def test_a_known_order_is_refused_whatever_the_header(scenario: Scenario) -> Non
     with scenario.preparation():
         scenario.call(request, CREATED)
     scenario.call(request, ALREADY_EXISTS)
+
+
+@pytest.mark.clause("ASSIGN-3")
+def test_an_order_is_known_over_any_connection(scenario: Scenario) -> None:
+    """An assign is refused, whichever process of the service has taken the connection of the first one."""
+    order = scenario.prepare()
+    elsewhere = scenario.elsewhere()
+    for _ in range(CONNECTIONS):
+        elsewhere.assign_known(order)
 
 
 @pytest.mark.clause("ASSIGN-4")

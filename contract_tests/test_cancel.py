@@ -6,7 +6,7 @@ import pytest
 
 from contract_tests.suite.calls import request_to
 from contract_tests.suite.contract import CANCEL
-from contract_tests.suite.scenario import Scenario
+from contract_tests.suite.scenario import CONNECTIONS, Scenario
 from contract_tests.suite.transport import query_string
 
 
@@ -14,6 +14,14 @@ from contract_tests.suite.transport import query_string
 def test_an_assigned_order_is_cancelled(scenario: Scenario) -> None:
     """An order that its executor has not acquired can be cancelled."""
     scenario.cancel(scenario.prepare())
+
+
+@pytest.mark.clause("CANCEL-1")
+def test_an_order_is_cancelled_over_any_connection(scenario: Scenario) -> None:
+    """An order can be cancelled, whichever process of the service has taken the connection of its assign."""
+    for _ in range(CONNECTIONS):
+        order = scenario.prepare()
+        scenario.elsewhere().cancel(order)
 
 
 @pytest.mark.clause("CANCEL-4")

@@ -133,21 +133,6 @@ def test_an_old_assign_again_leaves_the_newer_order(scenario: Scenario) -> None:
     scenario.check_same(scenario.acquire(new), first, "the bytes of the acquire before the repeat")
 
 
-@pytest.mark.clause("LIFE-3")
-@pytest.mark.parametrize("end", ["cancelled", "completed"])
-def test_cancelling_an_ended_order_disturbs_nobody(scenario: Scenario, end: str, acquired: bool) -> None:
-    """Cancelling an order that has ended leaves the executor's newer order active."""
-    old = scenario.new_order()
-    new = scenario.new_order(old.executor_id)
-    with scenario.preparation():
-        assign(scenario, old, acquired)
-        if end == "cancelled":
-            scenario.cancel(old)
-        assign(scenario, new, acquired)
-    scenario.cancel_nothing(old.order_id)
-    scenario.acquire(new)
-
-
 @pytest.mark.clause("LIFE-4")
 def test_executors_do_not_touch_each_other(scenario: Scenario, acquired: bool) -> None:
     """While one executor's order is acquired, replaced and cancelled, another's stays as it is."""
@@ -186,6 +171,21 @@ def test_orders_executors_and_zones_are_apart(scenario: Scenario) -> None:
     scenario.cancel(crossed)
     scenario.acquire(order)
     scenario.acquire_nothing(crossed.executor_id)
+
+
+@pytest.mark.clause("LIFE-4")
+@pytest.mark.parametrize("end", ["cancelled", "completed"])
+def test_cancelling_an_ended_order_disturbs_nobody(scenario: Scenario, end: str, acquired: bool) -> None:
+    """Cancelling an order that has ended leaves the executor's newer order active."""
+    old = scenario.new_order()
+    new = scenario.new_order(old.executor_id)
+    with scenario.preparation():
+        assign(scenario, old, acquired)
+        if end == "cancelled":
+            scenario.cancel(old)
+        assign(scenario, new, acquired)
+    scenario.cancel_nothing(old.order_id)
+    scenario.acquire(new)
 
 
 # Ways to make a field of a query bad: `name=value` -> the fields in its place.

@@ -69,6 +69,8 @@ def test_text_of_all_kinds_is_written_in_json(scenario: Scenario) -> None:
 def check_json(scenario: Scenario, response: Response) -> None:
     """Check that a response is a JSON object, and says so."""
     for finding in wrong_form(response):
+        # A server that writes its answers in another form mostly does so everywhere.
+        scenario.relies |= {finding.clause}
         scenario.fail(finding.expected)
 
 
@@ -120,7 +122,14 @@ def test_any_other_method_is_not_allowed(scenario: Scenario, operation: Operatio
     order, other = scenario.prepare(), scenario.new_order()
     calls = assign_request(other), acquire_request(order.executor_id), cancel_request(order.order_id)
     other_call = next(replace(call, method=method) for call in calls if operation_of(call) is operation)
-    for request in (other_call, replace(other_call, headers=PREFLIGHT), replace(other_call, query="")):
+    # Some frameworks take the method from this header.
+    override = (("X-HTTP-Method-Override", operation.method),)
+    for request in (
+        other_call,
+        replace(other_call, headers=PREFLIGHT),
+        replace(other_call, headers=override),
+        replace(other_call, query=""),
+    ):
         response = scenario.send(request)
         check_not_allowed(scenario, operation, response)
         check_json(scenario, response)

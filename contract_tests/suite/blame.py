@@ -4,7 +4,7 @@ A failure in which nothing failed that it relied on is a failure of its own clau
 another place where the cause is seen.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from typing import Protocol
 
 
@@ -14,6 +14,10 @@ class Failed(Protocol):
     @property
     def relies(self) -> Set[str]:
         """The clauses that it relied on."""
+
+    @property
+    def odd_answer(self) -> Hashable | None:
+        """The wrong answer, if the operation has no answer with this status; else None."""
 
 
 def causes(failures: Mapping[str, Sequence[Failed]], rank: Sequence[str]) -> dict[str, list[str]]:
@@ -48,3 +52,21 @@ def causes(failures: Mapping[str, Sequence[Failed]], rank: Sequence[str]) -> dic
         for cause in failed
         if cause_of[cause] == cause
     }
+
+
+def merged(causes: Mapping[str, Sequence[str]], failures: Mapping[str, Sequence[Failed]]) -> dict[str, list[str]]:
+    """Return the causes without those that show only odd answers which a cause before them shows, too.
+
+    A server that refuses all requests of a kind, for example because they have no token, does so whatever they are
+    about. Each cause has the other failed clauses in which it is seen.
+    """
+    found: dict[str, list[str]] = {}
+    cause_of: dict[Hashable, str] = {}
+    for cause, others in causes.items():
+        own = [failure.odd_answer for failure in failures[cause] if not failure.relies & causes.keys()]
+        if own and all(answer in cause_of for answer in own):
+            found[cause_of[own[0]]] += [cause, *others]
+            continue
+        found[cause] = list(others)
+        cause_of |= {answer: cause for answer in own if answer is not None and answer not in cause_of}
+    return found

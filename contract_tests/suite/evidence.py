@@ -15,10 +15,12 @@ from contract_tests.suite.reliance import related_to_last
 from contract_tests.suite.rules import judge, operation_of
 from contract_tests.suite.run import Failure, Run
 from contract_tests.suite.transport import (
+    NO_ANSWER_IN_TIME,
     TRANSPORT_ERRORS,
     Connection,
     Step,
     Target,
+    explain,
     parse_response,
     send_and_leave,
     send_raw,
@@ -33,27 +35,46 @@ PAUSE_S = 0.5
 
 
 def shorten_all(run: Run) -> None:
-    """Replace the example of each cause by the shortest sequence that shows the same."""
+    """Replace the example of each cause by the shortest sequence that shows the same.
+
+    If no example shows again, the first one says so.
+    """
     end = time.monotonic() + LIMIT_S
     for cause in run.causes:
-        for example in run.own_failures(cause)[:MAX_EXAMPLES]:
+        examples = run.own_failures(cause)[:MAX_EXAMPLES]
+        kept = run.failures[cause]
+        for example in examples:
             shorter = shorten(run, example, end)
             if shorter is not None:
-                kept = run.failures[cause]
                 kept.remove(example)
                 kept.insert(0, shorter)
                 break
+        else:
+            first = examples[0]
+            if can_show_again(first, run.token) and time.monotonic() < end:
+                once = replace(first, got=f"once, but not when the requests were sent again: {first.got}")
+                kept[kept.index(first)] = once
+
+
+def can_show_again(failure: Failure, token: str) -> bool:
+    """Return whether the last answer alone shows a failure, so that the requests can be sent again to see it.
+
+    A request whose answer was lost may have taken effect or not, so all steps together show the failure. To wait again
+    for an answer that did not come in time would take too long.
+    """
+    is_late = failure.steps[-1].no_response.startswith(NO_ANSWER_IN_TIME)
+    is_clear = not is_late and not any(step.group or step.cut for step in failure.steps)
+    return is_clear and symptom(failure.steps, token) is not None
 
 
 def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
-    """Return a failure with as few steps as possible; None if it does not show again, or if one answer cannot show it.
+    """Return a failure with as few steps as possible; None if it does not show again, or cannot.
 
-    `end` is when to give up, on the monotonic clock. A request whose answer was lost may have taken effect or not, so
-    what shows the failure is decided by all steps together.
+    `end` is when to give up, on the monotonic clock.
     """
-    shown = symptom(failure.steps, run.token)
-    if shown is None or any(step.group or step.cut for step in failure.steps):
+    if not can_show_again(failure, run.token):
         return None
+    shown = symptom(failure.steps, run.token)
     for keep_alive in (False, True):
 
         def still_fails(steps: Sequence[Step], keep_alive: bool = keep_alive) -> tuple[Step, ...] | None:
@@ -67,22 +88,24 @@ def shorten(run: Run, failure: Failure, end: float) -> Failure | None:
                 return None
             return tuple(_renamed(step, token, run.token) for step in again)
 
-        found = _shortest(failure.steps, still_fails)
+        found = shortest(failure.steps, still_fails)
         if found is not None:
             one_connection = keep_alive and len(found) > 1
             return replace(failure, steps=found, one_connection=one_connection, is_repeatable=True)
     return None
 
 
-def _shortest(
+def shortest(
     steps: Sequence[Step], still_fails: Callable[[Sequence[Step]], tuple[Step, ...] | None]
 ) -> tuple[Step, ...] | None:
     """Return the last step with as few of the others as it needs; None if all of them together do not fail again."""
     found = still_fails(steps[-1:]) or still_fails(related_to_last(steps)) or still_fails(steps)
-    index = len(found) - 2 if found else -1
-    while found and index >= 0:
-        found = still_fails([*found[:index], *found[index + 1 :]]) or found
-        index -= 1
+    length = None
+    # What one step undoes can be left out only after that step.
+    while found and length != len(found):
+        length = len(found)
+        for index in reversed(range(length - 1)):
+            found = still_fails([*found[:index], *found[index + 1 :]]) or found
     return found
 
 
@@ -132,7 +155,7 @@ def symptom(steps: Sequence[Step], token: str) -> tuple[object, ...] | None:
 
 
 def send_again(run: Run, clause: str, steps: Sequence[Step], *, keep_alive: bool) -> list[Step] | None:
-    """Send the requests of steps again, with the pauses between them; None if a connection fails."""
+    """Send the requests of steps again, with the pauses between them; None if one before the last has no answer."""
     connection = Connection(run.target, keep_alive=keep_alive)
     again: list[Step] = []
     try:
@@ -148,8 +171,10 @@ def send_again(run: Run, clause: str, steps: Sequence[Step], *, keep_alive: bool
             else:
                 response = run.understand(step.request, connection.send(step.request), clause)
             again.append(replace(step, response=response, started=started, ended=time.monotonic()))
-    except TRANSPORT_ERRORS:
-        return None
+    except TRANSPORT_ERRORS as error:
+        if len(again) < len(steps) - 1:
+            return None
+        again.append(replace(steps[-1], response=None, no_response=explain(error)))
     finally:
         connection.close()
     return again

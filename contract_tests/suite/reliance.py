@@ -55,6 +55,8 @@ def of(steps: Sequence[Step]) -> frozenset[str]:
     found = {*reliances[-1].answer}
     for number in {step.group for step in related} - {0}:
         found.update(_meetings([step for step in related if step.group == number]))
+        # Each request has a connection of its own. ACQUIRE-1 says that an order is there over any.
+        found.add("ACQUIRE-1")
     for step, reliance in zip(related, reliances, strict=True):
         # The answers before were checked when they came. Those of a group come together.
         if step in group:
@@ -130,7 +132,8 @@ class _Situation:
         else:
             found = self._cancel(**by_parameters.values)
         self.state = expected.state
-        lost = (_LOST[operation], "RACE-1", "RACE-7") if step.response is None else ()
+        # The next request goes over another connection.
+        lost = (_LOST[operation], "RACE-1", "RACE-7", "ACQUIRE-1") if step.response is None else ()
         return Reliance((*found.answer, *special), (*found.effect, *special, *lost), found.holdings)
 
     def executors_of(self, request: Request) -> set[str]:
@@ -175,8 +178,11 @@ class _Situation:
             self.cancelled.add(order)
             acquired = ["CANCEL-4"] if order in self.acquired else []
             return Reliance(("CANCEL-1", *acquired), (), (("LIFE-2", order.executor_id),))
-        completed = ["LIFE-1"] if order is not None and order not in self.cancelled else []
-        return Reliance(("CANCEL-3", *completed), ("LIFE-3",) if order else ())
+        if order is None:
+            return Reliance(("CANCEL-3",))
+        completed = [] if order in self.cancelled else ["LIFE-1"]
+        # The executor may have another order.
+        return Reliance(("CANCEL-3", *completed), ("LIFE-3",), (("LIFE-4", order.executor_id),))
 
     def _of(self, executor_id: str) -> set[Order]:
         return {order for order in self.state.orders if order.executor_id == executor_id}

@@ -3,6 +3,7 @@
 `expected_answer` reads a request as the contract does (D7 to D10). `judge` compares a response with that.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -65,6 +66,8 @@ class Finding(NamedTuple):
 
     clause: str
     expected: str
+    # The part of the response that is wrong; empty for the whole response.
+    got: str = ""
     # An earlier request that had a wrong effect may be the cause.
     has_history: bool = False
 
@@ -215,11 +218,12 @@ def _side_findings(operation: Operation, response: Response, by_parameters: Expe
         if response.message != message:
             yield Finding("CANCEL-5", f'{{"message": "{message}"}}')
     if operation is ACQUIRE:
-        directives = {part.strip().lower() for part in (response.header("Cache-Control") or "").split(",")}
-        if "no-store" not in directives:
-            yield Finding("ACQUIRE-8", "Cache-Control: no-store")
-        if response.header("ETag") is not None:
-            yield Finding("ACQUIRE-9", "no ETag")
+        control, tag = response.header("Cache-Control"), response.header("ETag")
+        if "no-store" not in {part.strip().lower() for part in (control or "").split(",")}:
+            got = "no Cache-Control" if control is None else f"Cache-Control: {control}"
+            yield Finding("ACQUIRE-8", "Cache-Control: no-store", got)
+        if tag is not None:
+            yield Finding("ACQUIRE-9", "no ETag", f"ETag: {tag}")
     if response.answer == ACQUIRED and "order_profile" in body:
         if isinstance(body["order_profile"], dict):
             yield from _wrong_in_profile(response, by_parameters.values.get("executor_id"))
@@ -230,7 +234,8 @@ def _side_findings(operation: Operation, response: Response, by_parameters: Expe
 def _wrong_in_profile(response: Response, executor_id: str | None) -> Iterator[Finding]:
     profile = response.profile
     if set(profile) != set(PROFILE):
-        yield Finding("ACQUIRE-5", f"an order_profile with {', '.join(PROFILE)}, and nothing else")
+        expected = f"an order_profile with {', '.join(PROFILE)}, and nothing else"
+        yield Finding("ACQUIRE-5", expected, f"an order_profile with {', '.join(profile)}")
     for name, schema in PROFILE.items():
         if name not in profile:
             continue
@@ -245,13 +250,16 @@ def _wrong_in_profile(response: Response, executor_id: str | None) -> Iterator[F
             case _:
                 clause, kind, is_right = "ACQUIRE-5", "text", isinstance(value, str) and value != ""
         if not is_right:
-            yield Finding(clause, f"{name} in the order_profile to be {kind}", has_history=True)
+            got = f'"{name}": {json.dumps(value)}'
+            yield Finding(clause, f"{name} in the order_profile to be {kind}", got, has_history=True)
     times: list[Any] = [profile.get(name) for name in ("assign_time", "acquire_time")]
     if all(map(_is_time, times)) and parse_time(times[1]) < parse_time(times[0]):
-        yield Finding("ACQUIRE-7", "an acquire_time that is not before the assign_time", has_history=True)
+        got = f"an acquire_time of {times[1]} and an assign_time of {times[0]}"
+        yield Finding("ACQUIRE-7", "an acquire_time that is not before the assign_time", got, has_history=True)
     if executor_id is not None and profile.get("executor_id", executor_id) != executor_id:
         clause = "ACQUIRE-1" if is_plain(executor_id) else "PARAM-9"
-        yield Finding(clause, f"an order of the executor who asks, {executor_id!r}", has_history=True)
+        got = f'"executor_id": {json.dumps(profile["executor_id"])}'
+        yield Finding(clause, f"an order of the executor who asks, {executor_id!r}", got, has_history=True)
 
 
 def is_plain(value: str) -> bool:

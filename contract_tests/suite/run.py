@@ -101,6 +101,24 @@ class Failure:
     # The steps were sent again, and showed it again.
     is_repeatable: bool = False
 
+    @property
+    def odd_answer(self) -> tuple[str, int, str] | None:
+        """Operation, status and message of the last answer, if the operation has none with this status; else None.
+
+        5xx is a matter of ERROR-2.
+        """
+        request, response = self.steps[-1].request, self.steps[-1].response
+        operation = operation_of(request)
+        if operation is None or response is None or response.status in (*operation.regular_statuses, *range(500, 600)):
+            return None
+        return operation.name, response.status, response.message
+
+    @property
+    def effort(self) -> tuple[bool, int, int]:
+        """How hard it is to follow: whether it may not show again, its number of steps, and the length of these."""
+        requests = [step.request for step in self.steps]
+        return not self.is_repeatable, len(requests), sum(len(request.query + request.path) for request in requests)
+
 
 class Violation(AssertionError):
     """A clause is broken, and the test cannot go on. The run has recorded the failure."""
@@ -217,7 +235,7 @@ class Run:
         """Return the failures of a cause that no other cause explains, the best example first."""
         others = self.causes.keys() - {cause}
         own = [failure for failure in self.failures[cause] if not failure.relies & others]
-        return sorted(own or self.failures[cause], key=lambda failure: (not failure.is_repeatable, len(failure.steps)))
+        return sorted(own or self.failures[cause], key=lambda failure: failure.effort)
 
     def check_alive(self, request: Request, reason: str) -> None:
         """After a request without an answer, check that the server still answers others.
@@ -226,7 +244,7 @@ class Run:
         """
         what = f"{reason} to {request.method} {request.path_and_query[:200]}"
         self._unanswered += 1
-        self._waited_for += reason == NO_ANSWER_IN_TIME
+        self._waited_for += reason.startswith(NO_ANSWER_IN_TIME)
         if self._unanswered > MAX_CUT_OFF or self._waited_for > MAX_UNANSWERED:
             raise ServerLost(f"the server gave no readable answer to {self._unanswered} requests; the last: {what}")
         for attempt in range(3):
@@ -253,7 +271,12 @@ class Run:
         The first one is to be mended first. Those that do not decide about the run come last.
         """
         found = blame.causes(self.failures, RANK)
-        return dict(sorted(found.items(), key=lambda item: not self.decides(CLAUSES[item[0]])))
+        # A clause that binds less explains none that binds more.
+        levels = list(Level)
+        binding = sorted(found, key=lambda cause: levels.index(CLAUSES[cause].level))
+        found = blame.merged({cause: found[cause] for cause in binding}, self.failures)
+        order = sorted(found, key=lambda cause: (not self.decides(CLAUSES[cause]), RANK.index(cause)))
+        return {cause: sorted(found[cause], key=RANK.index) for cause in order}
 
     def verdict(self, clause: Clause) -> Verdict:
         """Return the verdict on a clause so far."""

@@ -50,6 +50,9 @@ from contract_tests.suite.transport import (
     send_raw,
 )
 
+# So many connections reach each of a few processes almost certainly.
+CONNECTIONS = 8
+
 
 class Scenario:
     """Requests to the server under test, as steps of one scenario."""
@@ -74,6 +77,12 @@ class Scenario:
     def forget(self) -> None:
         """Forget the steps so far, because what follows does not depend on them."""
         self.steps = []
+
+    def elsewhere(self) -> "Scenario":
+        """Return a scenario with the same steps that goes on over a new connection for each request."""
+        scenario = Scenario(self.run, Connection(self.run.target, keep_alive=False))
+        scenario.steps = self.steps
+        return scenario
 
     @contextmanager
     def clause(self, clause: str | None) -> Iterator[None]:
@@ -176,9 +185,12 @@ class Scenario:
             if finding.has_history:
                 relies = (reliance.of(self._until(step)) | self.relies) - {"ACQUIRE-1"}
             elif finding.clause == "CANCEL-5":
-                # An identifier that is read wrongly is also echoed wrongly.
-                relies = reliance.of([step])
-            self.run.record(self._failure(finding.clause, finding.expected, relies=relies, wrong=step), is_side=True)
+                # An identifier that is read wrongly is also echoed wrongly, and so may be that of another request.
+                relies = reliance.of(self._until(step) if step.group else [step]) | self.relies
+            failure = self._failure(
+                finding.clause, finding.expected, finding.got or step.got, relies=relies, wrong=step
+            )
+            self.run.record(failure, is_side=True)
         if wrong:
             self.fail(wrong, wrong=step)
         self._check_uuid(step, step.response)
@@ -254,13 +266,13 @@ class Scenario:
             return
         relies = self._may_have_broken_all()
         self.run.record(
-            self._failure("ERROR-2", "an answer that is not a 5xx", relies=relies, wrong=step), is_side=True
+            self._failure("ERROR-2", "an answer that is not a 5xx", step.got, relies=relies, wrong=step), is_side=True
         )
         if step.response.answer == UNKNOWN_ERROR and step.response.json == {"message": UNKNOWN_ERROR.message}:
             self.run.passed.add("ERROR-1")
         else:
             expected = f"if there has to be an error, {UNKNOWN_ERROR}"
-            self.run.record(self._failure("ERROR-1", expected, relies=relies, wrong=step), is_side=True)
+            self.run.record(self._failure("ERROR-1", expected, step.got, relies=relies, wrong=step), is_side=True)
 
     def _may_have_broken_all(self) -> frozenset[str]:
         """Return the clauses of bytes that are not HTTP, if the run has sent any, and of bodies, if the steps have any.

@@ -193,6 +193,12 @@ class Step:
 
 
 NO_ANSWER_IN_TIME = "no answer in time"
+
+
+class UnfinishedBody(http.client.HTTPException):
+    """The head of an answer came, but not its whole body. The text says why."""
+
+
 # What a connection, or a peer that does not speak HTTP, can raise.
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
@@ -200,6 +206,8 @@ TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 def explain(error: BaseException) -> str:
     """Return in words why there is no answer."""
     match error:
+        case UnfinishedBody():
+            return str(error)
         case TimeoutError():
             return NO_ANSWER_IN_TIME
         case ConnectionRefusedError():
@@ -299,7 +307,16 @@ def read_response(connection: socket.socket, method: str, seconds: float) -> tup
 def _read(reader: http.client.HTTPResponse) -> Response:
     try:
         reader.begin()
-        return Response(reader.status, tuple(reader.getheaders()), reader.read(MAX_BODY_BYTES))
+        headers = tuple(reader.getheaders())
+        try:
+            body = reader.read(MAX_BODY_BYTES)
+        except TimeoutError:
+            length = reader.headers["Content-Length"]
+            why = f"the body has fewer bytes than its Content-Length, {length}" if length else "the body did not end"
+            raise UnfinishedBody(f"{NO_ANSWER_IN_TIME}: {why}") from None
+        except (ConnectionError, http.client.IncompleteRead):
+            raise UnfinishedBody("the connection was closed within the body of the answer") from None
+        return Response(reader.status, headers, body)
     finally:
         reader.close()
 

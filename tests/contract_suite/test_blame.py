@@ -13,7 +13,7 @@ import pytest
 
 from contract_tests.clauses import CLAUSES
 from contract_tests.suite import reliance
-from contract_tests.suite.blame import causes
+from contract_tests.suite.blame import causes, merged
 from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request, request_to
 from contract_tests.suite.contract import ACQUIRE, ASSIGN
 from contract_tests.suite.run import RANK
@@ -149,7 +149,8 @@ def shape(body: str) -> str:
 class Failed:
     """A failure that relied on some clauses."""
 
-    relies: frozenset[str]
+    relies: frozenset[str] = frozenset()
+    odd_answer: str | None = None
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,22 @@ def test_causes_are_told_from_effects(failures: Mapping[str, list[str]], expecte
     recorded = {clause: [Failed(frozenset(relies.split())) for relies in each] for clause, each in failures.items()}
     found = causes(recorded, RANK)
     assert found == expected and list(found) == list(expected)
+
+
+def test_one_odd_answer_to_everything_is_one_cause() -> None:
+    """A cause is left out if all of its failures are odd answers that an earlier cause has, but not otherwise."""
+    refused, other = Failed(odd_answer="assign 403"), Failed(odd_answer="assign 409")
+    failures = {
+        "ASSIGN-1": [refused],
+        "ASSIGN-3": [refused, other],
+        "CANCEL-3": [Failed(odd_answer="cancel 403")],
+        "PARAM-1": [refused, Failed(frozenset({"ASSIGN-3"}), "assign 409")],
+        "PARAM-3": [refused, Failed()],
+    }
+    found = merged(
+        {"ASSIGN-1": ["LIFE-1"], "ASSIGN-3": [], "CANCEL-3": [], "PARAM-1": ["PARAM-2"], "PARAM-3": []}, failures
+    )
+    assert found == {"ASSIGN-1": ["LIFE-1", "PARAM-1", "PARAM-2"], "ASSIGN-3": [], "CANCEL-3": [], "PARAM-3": []}
 
 
 A, B, C = (Order(f"order-00000000-{number}", "executor-00000000-9", "zone") for number in range(3))

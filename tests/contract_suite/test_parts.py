@@ -30,6 +30,7 @@ from contract_tests.suite.contract import (
     Operation,
     not_active,
 )
+from contract_tests.suite.evidence import shortest
 from contract_tests.suite.linearizability import is_linearizable
 from contract_tests.suite.rules import expected_answer, judge, parse_time
 from contract_tests.suite.transport import Request, Response, Step, Target
@@ -179,6 +180,7 @@ ORDER = Order("a", "b", "c")
 CREATE = assign_request(ORDER)
 DROP = cancel_request("a")
 JSON = (("Content-Type", "application/json"),)
+NO_STORE = (("Cache-Control", "no-store"),)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +215,29 @@ def test_what_is_wrong_with_a_response(
     """A wrong status or message is told apart from the side findings."""
     found, others = judge(request_, given, expected)
     assert (bool(found), [finding.clause for finding in others]) == (wrong, side_findings), given
+
+
+@pytest.mark.parametrize(
+    ("changed", "headers", "got"),
+    [
+        ({}, (("Cache-Control", "max-age=60"),), "Cache-Control: max-age=60"),
+        ({}, (), "no Cache-Control"),
+        ({}, (("Cache-Control", "no-store"), ("ETag", '"x"')), 'ETag: "x"'),
+        ({"execution_status": "assigned"}, NO_STORE, '"execution_status": "assigned"'),
+        ({"acquire_time": None}, NO_STORE, '"acquire_time": null'),
+        ({"executor_id": "other"}, NO_STORE, '"executor_id": "other"'),
+    ],
+)
+def test_the_wrong_part_of_a_response_is_told(
+    changed: dict[str, object], headers: tuple[tuple[str, str], ...], got: str
+) -> None:
+    """Of a long answer, the finding has the header or the property that is wrong."""
+    time = "2026-01-31T12:00:00Z"
+    profile = vars(ORDER) | {"assigned_order_id": "5ebb80dc-6fad-4cdf-9f87-9543480c5f4d", "assign_time": time}
+    profile |= {"execution_status": "acquired", "acquire_time": time} | changed
+    body = json.dumps({"message": ACQUIRED.message, "order_profile": profile}).encode()
+    _, findings = judge(acquire_request(ORDER.executor_id), Response(200, JSON + headers, body), ACQUIRED)
+    assert [finding.got for finding in findings] == [got]
 
 
 @pytest.mark.parametrize("text", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5Z", "2026-01-31T12:00:00.123456789Z"])
@@ -355,3 +380,20 @@ def test_the_model_keeps_the_lifecycle() -> None:
     state = model.cancel(state, "second").state
     assert model.acquire(state, "executor").order is None
     assert model.assign(state, second).answer == ALREADY_EXISTS
+
+
+def test_evidence_is_as_short_as_possible() -> None:
+    """Requests that make up for each other are left out, too: here the assign and the cancel of a second order."""
+    one, other = Order("order-1", "executor", "zone"), Order("order-2", "executor", "zone")
+    order_requests = [(assign_request(order), cancel_request(order.order_id)) for order in (one, other)]
+    requests = [*order_requests[0], *order_requests[1], assign_request(one), acquire_request("executor")]
+
+    def still_fails(steps: Sequence[Step]) -> tuple[Step, ...] | None:
+        """Fail like a server that takes a repeated assign as new if the executor has no order."""
+        kept = [step.request for step in steps]
+        is_cancelled = kept[:2] == requests[:2] and kept[-2:] == requests[-2:]
+        is_busy = requests[2] in kept and requests[3] not in kept
+        return tuple(steps) if is_cancelled and not is_busy else None
+
+    found = shortest([Step(request, None) for request in requests], still_fails)
+    assert found is not None and [step.request for step in found] == [*requests[:2], *requests[-2:]]

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest
 from contract_tests import conftest
 from contract_tests.clauses import CLAUSES, Level
 from contract_tests.suite import contract, report
+from contract_tests.suite.calls import request_to
+from contract_tests.suite.contract import ACQUIRE
+from contract_tests.suite.evidence import shorten, shorten_all
 from contract_tests.suite.run import BUDGETS, ExitCode, Failure, Run
 from contract_tests.suite.transport import Request, Response, Step, Target
 from harness.programs import require_program
@@ -102,6 +106,19 @@ def dribble(connection: socket.socket) -> None:
         threading.Event().wait(0.2)
 
 
+def send_too_little(connection: socket.socket) -> None:
+    """Announce more bytes than follow, and wait."""
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}")
+    hang(connection)
+
+
+def break_off(connection: socket.socket) -> None:
+    """Close the connection in place of the last chunk."""
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+
+
 @pytest.mark.parametrize(
     ("answer", "answer_timeout", "words"),
     [
@@ -109,7 +126,9 @@ def dribble(connection: socket.socket) -> None:
         (send_page, 60, "is not the orders service"),
         (refuse, 60, "is not the orders service"),
         (hang, 1, "no answer in time"),
-        (dribble, 1, "no answer in time"),
+        (dribble, 1, "no answer in time: the body did not end"),
+        (send_too_little, 1, "the body has fewer bytes than its Content-Length, 3"),
+        (break_off, 60, "the connection was closed within the body"),
         (socket.socket.close, 60, "closed without an answer"),
     ],
 )
@@ -276,6 +295,26 @@ def test_a_must_that_cannot_be_checked_is_no_verdict() -> None:
     run.passed.add("LIFE-2")
     assert run.exit_code() == ExitCode.CONFORMS
     assert run.reason(CLAUSES["LIFE-2"]) == "in part: the rest needs CANCEL-4"
+
+
+def test_evidence_of_a_missing_answer_is_shortened() -> None:
+    """Of the requests before one without an answer, those that do not matter are left out."""
+    closed = "the connection was closed without an answer"
+    before, last = (Step(request_to(ACQUIRE, f"executor_id={number}"), None, closed) for number in range(2))
+    with listening(socket.socket.close) as url:
+        run = Run(Target(url), BUDGETS["brief"], Level.MUST, seed=0)
+        shorter = shorten(run, Failure("ERROR-2", "", (before, last), "test", ""), end=time.monotonic() + 10)
+    assert shorter is not None and [step.request for step in shorter.steps] == [last.request], shorter
+
+
+def test_a_failure_that_does_not_show_again_says_so() -> None:
+    """What came back once, but not when the suite sent the requests again, is marked."""
+    step = Step(request_to(ACQUIRE, "executor_id=x"), None, "the answer is not HTTP")
+    with listening(send_page) as url:
+        run = Run(Target(url), BUDGETS["brief"], Level.MUST, seed=0)
+        run.record(Failure("ERROR-2", "", (step,), "test", "nothing"))
+        shorten_all(run)
+    assert run.failures["ERROR-2"][0].got == "once, but not when the requests were sent again: nothing"
 
 
 def test_a_must_clause_decides_at_both_levels(suite: LoadedSuite, tmp_path: Path) -> None:

@@ -62,6 +62,24 @@ class AssignedLater(Api):
         return self.reply(self.CREATED)
 
 
+@faults.breaks("ACQUIRE-1")
+class NoOrdersIsRemembered(Store):
+    """Acquire remembers for a second that an executor has no order, even if they are assigned one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, float] = {}
+
+    def acquire(self, executor_id: str) -> Profile | None:
+        with self.lock:
+            if time.monotonic() - self.asked.get(executor_id, 0) < 1:
+                return None
+            profile = super().acquire(executor_id)
+            if profile is None:
+                self.asked[executor_id] = time.monotonic()
+            return profile
+
+
 @faults.breaks("ACQUIRE-2")
 class AcquireMissingMisspelled(Api):
     """If `executor_id` is missing, the message of acquire names `executorId`."""

@@ -1,6 +1,8 @@
 """Faults of the lifecycle: orders that end wrongly, come back, or change with another order."""
 
+import itertools
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 
 from tests.faulty.catalogue import Faults
@@ -200,7 +202,7 @@ class RepeatRevivesCompleted(RefusedAssign):
             self.register(known)
 
 
-@faults.breaks("LIFE-3", "LIFE-1")
+@faults.breaks("LIFE-4", "LIFE-1")
 class CancelGoesByExecutor(Store):
     """Cancel cancels the active order of the order's executor instead of the order itself."""
 
@@ -211,7 +213,7 @@ class CancelGoesByExecutor(Store):
             return active is not None and super().cancel(active.order_id)
 
 
-@faults.breaks("LIFE-3")
+@faults.breaks("LIFE-4")
 class CancelOfCompletedFreesExecutor(Store):
     """Cancel of a completed order answers correctly, but takes the executor's newer order away."""
 
@@ -243,6 +245,34 @@ class AssignCompletesTheZone(Store):
         for other in [other for other in self.active.values() if other.zone_id == order.zone_id]:
             self.end(other, COMPLETED)
         super().register(order)
+
+
+@faults.breaks("ASSIGN-3", "ACQUIRE-1", "CANCEL-1")
+class OrdersPerProcess(Store):
+    """Two processes take the connections in turn, and each has orders of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stores = itertools.cycle((Store(), Store()))
+        # Each connection has a thread.
+        self.local = threading.local()
+
+    def of_connection(self) -> Store:
+        """Return the store of the process that has taken this connection."""
+        with self.lock:
+            if not hasattr(self.local, "store"):
+                self.local.store = next(self.stores)
+        store: Store = self.local.store
+        return store
+
+    def assign(self, order_id: str, executor_id: str, zone_id: str) -> bool:
+        return self.of_connection().assign(order_id, executor_id, zone_id)
+
+    def acquire(self, executor_id: str) -> Profile | None:
+        return self.of_connection().acquire(executor_id)
+
+    def cancel(self, order_id: str) -> bool:
+        return self.of_connection().cancel(order_id)
 
 
 @faults.breaks("LIFE-5")

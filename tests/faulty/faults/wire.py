@@ -91,6 +91,16 @@ class LengthInCharacters(Api):
         return text.encode()[: len(text)]
 
 
+@faults.breaks("ASSIGN-1", "CANCEL-3")
+class WritesNeedToken(Api):
+    """Each PUT and POST is refused with 403 in HTML, because it has no token."""
+
+    def run(self, operation: Operation, request: Request) -> Response:
+        if operation.method == "GET":
+            return super().run(operation, request)
+        return Response(403, b"<h1>Forbidden</h1>", {"Content-Type": "text/html"})
+
+
 @faults.breaks("WIRE-2")
 class NotFoundInHtml(Api):
     """An unknown path is answered in HTML."""
@@ -231,6 +241,14 @@ class DeleteCancels(Api):
         if (request.method, request.path) == ("DELETE", CANCEL_PATH):
             request = replace(request, method="POST")
         return super().route(request)
+
+
+@faults.breaks("WIRE-3")
+class MethodFromHeader(Api):
+    """The method is that in the header `X-HTTP-Method-Override`, if there is one."""
+
+    def route(self, request: Request) -> Response:
+        return super().route(replace(request, method=request.headers.get("x-http-method-override", request.method)))
 
 
 @faults.breaks("WIRE-4")
