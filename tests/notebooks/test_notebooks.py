@@ -19,9 +19,10 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 @each_notebook
 @pytest.mark.timeout(280)
 def test_a_notebook_reproduces_its_outputs(path: Path, refresh: bool) -> None:
-    """A notebook runs to its end in a fresh kernel, and its file is as `--refresh` stores it."""
-    stored = path.read_text()
+    """A notebook runs to its end in a fresh kernel, leaves its folder clean, and is as `--refresh` stores it."""
+    stored, files = path.read_text(), {*FOLDER.iterdir(), FOLDER / "__pycache__"}
     fresh = as_text(run(read(path)))
+    assert set(FOLDER.iterdir()) <= files
     if refresh:
         path.write_text(fresh)
     elif diff := "\n".join(unified_diff(stored.splitlines(), fresh.splitlines(), "stored", "fresh", lineterm="")):
