@@ -294,6 +294,19 @@ def test_a_signal_during_the_start_exits_with_0(name: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), ended
 
 
+def test_a_signal_after_a_failed_start_adds_no_line(database: Path) -> None:
+    """A worker that cannot start may be told to stop while its event loop closes. Nothing but the error is printed."""
+    make_a_directory_of_its_lock(database)
+    code = (
+        "import signal, sys; from asyncio.selector_events import BaseSelectorEventLoop as Loop; from orders import cli;"
+        " close = Loop.close; Loop.close = lambda loop: (close(loop), signal.raise_signal(signal.SIGTERM));"
+        f" sys.exit(cli.main(['serve', '--port', '0', '--database', 'sqlite:///{database}']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and ended.stderr.startswith("orders: cannot open database"), ended
+    assert ended.stderr.count("\n") == 1, ended
+
+
 def test_an_error_that_nobody_can_read_exits_with_2() -> None:
     """The exit code says what is wrong when standard error is full."""
     with Path("/dev/full").open("w") as full:

@@ -93,13 +93,15 @@ async def serve(
         loop.add_reader(parent_gone, stopping.set)
     if settings.controls and not settings.database.in_memory:
         logger.warning("the test controls are on: a reset deletes all orders of the database")
-    async with running(settings, contract, listeners, access_log):
-        on_ready()
-        await stopping.wait()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        # Without the loop's handler, a signal would kill the process. A second signal must not do that.
-        loop.remove_signal_handler(signal_number)
-        signal.signal(signal_number, signal.SIG_IGN)
+    try:
+        async with running(settings, contract, listeners, access_log):
+            on_ready()
+            await stopping.wait()
+    finally:
+        # The loop closes next. A later signal must neither reach the closed loop nor kill the process.
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(signal_number)
+            signal.signal(signal_number, signal.SIG_IGN)
 
 
 def run(settings: Settings) -> None:
