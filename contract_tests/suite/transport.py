@@ -203,11 +203,17 @@ class UnfinishedBody(http.client.HTTPException):
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
 
+class DroppedConnection(ConnectionError):
+    """The server closed a connection without an answer, although it had kept it open after the answer before."""
+
+
 def explain(error: BaseException) -> str:
     """Return in words why there is no answer."""
     match error:
         case UnfinishedBody():
             return str(error)
+        case DroppedConnection():
+            return "the connection, kept open after the answer before, was closed without an answer"
         case TimeoutError():
             return NO_ANSWER_IN_TIME
         case ConnectionRefusedError():
@@ -328,6 +334,7 @@ class Connection:
         self._target = target
         self._keep_alive = keep_alive
         self._socket: socket.socket | None = None
+        # When the last answer on the open connection came, on the monotonic clock; 0 if none has come.
         self._used = 0.0
 
     def send(self, request: Request) -> Response:
@@ -339,6 +346,9 @@ class Connection:
         try:
             connection.sendall(data)
             response, usable = read_response(connection, request.method, self._target.timeout_s)
+        except (http.client.RemoteDisconnected, ConnectionError) as error:
+            self.close()
+            raise DroppedConnection if self._used else error from None
         except BaseException:
             self.close()
             raise
@@ -357,6 +367,7 @@ class Connection:
                 raise http.client.HTTPException(f"more bytes followed an answer: {stray[:80]!r}")
         if self._socket is None:
             self._socket = self._target.open_socket()
+            self._used = 0.0
         return self._socket
 
     def _peek(self) -> bytes:

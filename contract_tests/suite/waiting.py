@@ -37,8 +37,8 @@ class WaitingOrders:
             if name == "asked-by-head":
                 scenario.send(replace(acquire_request(order.executor_id), method="HEAD"))
             self._steps[name] = scenario.steps
-        # The first acquire of another order must not count as that of an order that waits.
-        other = scenario.new_order()
+        # The first acquire of another order must not count as that of an order that waits, even in the same zone.
+        other = replace(scenario.new_order(), zone_id=self._orders["alone"].zone_id)
         scenario.steps = self._steps["alone"]
         scenario.send(assign_request(other))
         scenario.send(acquire_request(other.executor_id))

@@ -24,7 +24,7 @@ from contract_tests.suite.calls import request_to
 from contract_tests.suite.contract import ACQUIRE
 from contract_tests.suite.evidence import shorten, shorten_all
 from contract_tests.suite.run import BUDGETS, ExitCode, Failure, Run
-from contract_tests.suite.transport import Request, Response, Step, Target
+from contract_tests.suite.transport import Connection, DroppedConnection, Request, Response, Step, Target, explain
 from harness.programs import require_program
 from tests.contract_suite.runner import LoadedSuite, run_suite
 from tests.faulty.faults import FAULTS
@@ -305,6 +305,23 @@ def test_evidence_of_a_missing_answer_is_shortened() -> None:
         run = Run(Target(url), BUDGETS["brief"], Level.MUST, seed=0)
         shorter = shorten(run, Failure("ERROR-2", "", (before, last), "test", ""), end=time.monotonic() + 10)
     assert shorter is not None and [step.request for step in shorter.steps] == [last.request], shorter
+
+
+def answer_once(connection: socket.socket) -> None:
+    """Answer a request, keep the connection open, and close it at the next request."""
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    connection.recv(1000)
+
+
+def test_a_connection_that_is_dropped_is_told_apart() -> None:
+    """If a server closes a connection that it had kept open, the reason says so."""
+    with listening(answer_once) as url:
+        connection = Connection(Target(url))
+        connection.send(request_to(ACQUIRE))
+        with pytest.raises(DroppedConnection) as raised:
+            connection.send(request_to(ACQUIRE))
+    assert "kept open" in explain(raised.value)
 
 
 def test_a_failure_that_does_not_show_again_says_so() -> None:

@@ -195,3 +195,13 @@ class AcquireMarksAll(Store):
         for other in self.active.values():
             if other.execution_status == ASSIGNED:
                 super().mark_acquired(other)
+
+
+@faults.breaks("ACQUIRE-7")
+class AcquireMarksTheZone(Store):
+    """The first acquire of an order marks all assigned orders of its zone as acquired."""
+
+    def mark_acquired(self, order: Order) -> None:
+        for other in self.active.values():
+            if other.zone_id == order.zone_id and other.execution_status == ASSIGNED:
+                super().mark_acquired(other)
