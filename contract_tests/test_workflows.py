@@ -115,5 +115,5 @@ def test_linked_operations_agree_with_the_model(run: Run, session: requests.Sess
     with Scenario(run).clause("SCHEMA-3"):
         unseen = {CREATED, ALREADY_EXISTS, ACQUIRED, NO_ORDERS, CANCELED} - seen
         if unseen and run.failures:
-            pytest.skip(f"{len(unseen)} kinds of answers did not come as expected")
+            pytest.skip("not every kind of answer came as expected")
         assert not unseen, f"no request was answered {', '.join(sorted(map(str, unseen)))}"

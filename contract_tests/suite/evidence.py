@@ -187,10 +187,11 @@ def _pause_before(steps: Sequence[Step], index: int) -> float:
 
 
 def _renamed(step: Step, old: str, new: str) -> Step:
-    """Return a step whose request has another token in its identifiers."""
-    request = step.request
+    """Return a step that has another token in its identifiers."""
+    request, response = step.request, step.response
     return replace(
         step,
+        response=response and replace(response, body=response.body.replace(old.encode(), new.encode())),
         request=replace(
             request,
             query=request.query.replace(old, new),

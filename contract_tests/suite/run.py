@@ -254,7 +254,7 @@ class Run:
         raise ServerLost(f"the server stopped answering: {what}; nothing else is answered since then")
 
     def _answers(self) -> bool:
-        """Tell whether the server answers a harmless request."""
+        """Return whether the server answers a harmless request."""
         connection = Connection(Target(self.target.base_url, min(5.0, self.target.timeout_s)), keep_alive=False)
         try:
             connection.send(acquire_request(self.new_id("probe")))
@@ -312,7 +312,7 @@ class Run:
         return next((cause for cause, others in self.causes.items() if failed in others), failed)
 
     def decides(self, clause: Clause, level: Level | None = None) -> bool:
-        """Tell whether the verdict on a clause decides about the run at a level, by default the level of the run."""
+        """Return whether the verdict on a clause decides about the run at a level, by default the level of the run."""
         is_selected = not self.selected or clause.id in self.selected
         return is_selected and (level or self.level).includes(clause.level)
 

@@ -323,7 +323,7 @@ class Scenario:
         return steps
 
     def _can_hold(self) -> bool:
-        """Tell whether the server accepts connections while others have not sent all of their requests.
+        """Return whether the server accepts connections while others have not sent all of their requests.
 
         One that serves them one after the other does not. The requests are harmless, because a server may take a
         request that is cut off for a whole one.
