@@ -53,7 +53,8 @@ def describe(error: click.ClickException) -> str:
         name = error.param.name
         if error.ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
             error.param_hint = f"environment variable ORDERS_{name.upper()}"
-    return USER_AND_PASSWORD.sub("***@", error.format_message())
+    hint = " See `orders --help`." if isinstance(error, click.UsageError) and error.ctx and not error.ctx.parent else ""
+    return USER_AND_PASSWORD.sub("***@", error.format_message()) + hint
 
 
 class Parsed(click.types.StringParamType):

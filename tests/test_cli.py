@@ -121,7 +121,7 @@ def test_the_help_fits_a_screen() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "complaint"),
     [
-        ((), {}, "Missing command"),
+        ((), {}, "Missing command. See `orders --help`."),
         (("sevre",), {}, "No such command 'sevre'"),
         (("serve", "--prot", "1"), {}, "--prot"),
         (("serve", "--por", "1"), {}, "--por"),
