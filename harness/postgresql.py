@@ -110,7 +110,7 @@ class PostgreSQL:
     def stop(self) -> None:
         """Stop the server without waiting for its clients."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
+        self._process.wait(120)
         release(POSTMASTER, self.pid)
 
     def kill(self) -> None:
@@ -118,7 +118,7 @@ class PostgreSQL:
         # While it is stopped, the postmaster cannot start a process that would be missed.
         os.kill(self.pid, signal.SIGSTOP)
         self.signal(signal.SIGKILL)
-        self._process.wait(30)
+        self._process.wait(120)
         release(POSTMASTER, self.pid)
 
     def signal(self, signal_number: int) -> None:
@@ -150,7 +150,7 @@ class PostgreSQL:
             # An immediate shutdown (SIGQUIT) frees the shared memory; SIGKILL does not.
             self.signal(signal.SIGQUIT)
             self.signal(signal.SIGCONT)
-            self._process.wait(30)
+            self._process.wait(120)
             release(POSTMASTER, self.pid)
         self._files.cleanup()
         release(DIRECTORY, self.directory)
