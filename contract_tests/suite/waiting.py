@@ -54,8 +54,9 @@ class WaitingOrders:
         order = self._orders.pop(name)
         time.sleep(max(0.0, PAUSE_S - self.age_s))
         scenario.steps = self._steps.pop(name)
-        # A server may forget orders after a while (LIFE-7), or have wrong times from the start (ACQUIRE-7).
-        scenario.relies = frozenset({"LIFE-7", "ACQUIRE-7"})
+        # A server may forget orders after a while (LIFE-7), let another executor's order end this one (LIFE-4), or have
+        # wrong times from the start (ACQUIRE-7).
+        scenario.relies = frozenset({"LIFE-7", "LIFE-4", "ACQUIRE-7"})
         with scenario.preparation():
             scenario.check_step(scenario.steps[0], CREATED)
         return order

@@ -59,8 +59,8 @@ def summary(results: Sequence[tuple[Fault, Named]]) -> str:
     first = sum(is_first(*result) for result in results)
     levels = sum(right_at_each_level(*result) for result in results)
     return (
-        f"The fault's own clause is the first cause for {first} of {len(results)}. The median fault has "
-        f"{statistics.median(counts):g} causes, the worst {max(counts)}. The exit code is right at each level for "
+        f"The fault's own clause is the first cause for {first} of {len(results)}. Causes per fault: the median is "
+        f"{statistics.median(counts):g}, the maximum {max(counts)}. The exit code is right at each level for "
         f"{levels} of {len(results)}."
     )
 
