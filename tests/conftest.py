@@ -23,6 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server on an SQLite file, shared by all tests that do not disturb it."""
     with ServerProcess(database=tmp_path_factory.mktemp("server") / "orders.db") as server:
         yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")

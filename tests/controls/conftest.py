@@ -15,6 +15,7 @@ def controlled_server() -> Iterator[ServerProcess]:
     """A server with the controls on, and its orders in memory."""
     with ServerProcess("--controls", database=IN_MEMORY) as server:
         yield server
+        server.stop()
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         database = request.getfixturevalue("postgresql").create_database()
     with ServerProcess("--controls", database=database) as server:
         yield server
+        server.stop()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ def cors_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     options = ["--cors-origin", ALLOWED, "--cors-origin", "https://example.com", "--controls"]
     with ServerProcess(*options, database=database) as server, Client(server.url) as client:
         yield client
+        server.stop()
 
 
 def preflight(method: str, origin: str = ALLOWED) -> dict[str, str]:
