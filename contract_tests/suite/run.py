@@ -102,16 +102,20 @@ class Failure:
     is_repeatable: bool = False
 
     @property
-    def odd_answer(self) -> tuple[str, int, str] | None:
-        """Operation, status and message of the last answer, if the operation has none with this status; else None.
+    def odd_answer(self) -> tuple[object, ...] | None:
+        """What is odd about the last answer: a status that the operation does not have, or other keys; else None.
 
         5xx is a matter of ERROR-2.
         """
         request, response = self.steps[-1].request, self.steps[-1].response
         operation = operation_of(request)
-        if operation is None or response is None or response.status in (*operation.regular_statuses, *range(500, 600)):
+        if operation is None or response is None or 500 <= response.status < 600:
             return None
-        return operation.name, response.status, response.message
+        if response.status not in operation.regular_statuses:
+            return operation.name, response.status, response.message
+        # Servers write the answers of one kind in one place, for example all refusals as {"detail": …}.
+        keys = frozenset(response.json or ())
+        return None if not keys or keys in ({"message"}, {"message", "order_profile"}) else (response.status, keys)
 
     @property
     def effort(self) -> tuple[bool, int, int]:

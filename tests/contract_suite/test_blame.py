@@ -16,7 +16,7 @@ from contract_tests.suite import reliance
 from contract_tests.suite.blame import causes, merged
 from contract_tests.suite.calls import Order, acquire_request, assign_request, cancel_request, request_to
 from contract_tests.suite.contract import ACQUIRE, ASSIGN
-from contract_tests.suite.run import RANK
+from contract_tests.suite.run import RANK, Failure
 from contract_tests.suite.transport import Request, Response, Step, parse_response
 from harness.programs import require_program
 from tests.contract_suite.blame import (
@@ -178,6 +178,26 @@ def test_causes_are_told_from_effects(failures: Mapping[str, list[str]], expecte
     recorded = {clause: [Failed(frozenset(relies.split())) for relies in each] for clause, each in failures.items()}
     found = causes(recorded, RANK)
     assert found == expected and list(found) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "odd"),
+    [
+        (403, '{"message": "Forbidden"}', (ACQUIRE.name, 403, "Forbidden")),
+        (400, '{"detail": "Missing"}', (400, frozenset({"detail"}))),
+        (400, '{"message": "Missing", "status": 400}', (400, frozenset({"message", "status"}))),
+        (400, '{"message": "Missing"}', None),
+        (200, '{"message": "Acquired", "order_profile": {}}', None),
+        # That the body is no JSON is WIRE-1's matter, and a 5xx ERROR-2's.
+        (400, "Missing", None),
+        (500, '{"detail": "Failed"}', None),
+    ],
+)
+def test_an_odd_answer_has_another_status_or_other_keys(status: int, body: str, odd: object) -> None:
+    """An answer is odd if no answer of its operation has this status, or none of all has these keys."""
+    step = Step(ACQUIRE_A, Response(status, (), body.encode()))
+    failure = Failure("ACQUIRE-1", "an order", (step,), "a test", "something else")
+    assert failure.odd_answer == odd
 
 
 def test_one_odd_answer_to_everything_is_one_cause() -> None:
