@@ -17,7 +17,7 @@ class Failed(Protocol):
 
     @property
     def odd_answer(self) -> Hashable | None:
-        """The wrong answer, if the operation has no answer with this status; else None."""
+        """What is odd about the last answer, whatever the request is about; else None."""
 
 
 def causes(failures: Mapping[str, Sequence[Failed]], rank: Sequence[str]) -> dict[str, list[str]]:
